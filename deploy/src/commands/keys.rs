@@ -1,0 +1,108 @@
+//! `trunklog keys`: over a running server's socket or URL, else on the key file under the data directory's lock.
+
+use std::fs::File;
+
+use serde_json::{Value, json};
+use trunklog_storage::event::format_time;
+use trunklog_storage::keys::{KeyInfo, Keys, NewKey};
+use trunklog_storage::log::embedded::lock_directory;
+
+use crate::cli::{CreateKeyArgs, KeysCommand};
+use crate::client::{Ask, Client};
+use crate::config::Checked;
+use crate::error::Error;
+use crate::output;
+
+pub async fn run(command: KeysCommand, config: &Checked) -> Result<(), Error> {
+    match command {
+        KeysCommand::Create(arguments) => create(arguments, config).await,
+        KeysCommand::List { remote } => match Client::running(&remote, config).await? {
+            Some(client) => {
+                let answer = client.ask_json(Ask::get("/v1/keys")).await?;
+                answer["items"].as_array().into_iter().flatten().for_each(print);
+                Ok(())
+            }
+            None => {
+                Locked::open(config)?.keys.list().iter().map(as_json).for_each(|key| print(&key));
+                Ok(())
+            }
+        },
+        KeysCommand::Revoke { id, remote } => match Client::running(&remote, config).await? {
+            Some(client) => {
+                let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+                client.ask(Ask::delete(format!("/v1/keys/{id}"))).await.map(|_| ())
+            }
+            None if Locked::open(config)?.keys.revoke(&id)? => Ok(()),
+            None => Err(Error::Usage(format!("there is no key `{id}`"))),
+        },
+    }
+}
+
+async fn create(arguments: CreateKeyArgs, config: &Checked) -> Result<(), Error> {
+    let running = Client::running(&arguments.remote, config).await?;
+    let request = NewKey {
+        tenant: arguments.tenant,
+        scopes: arguments.scopes,
+        hmac_secret: arguments.hmac_secret,
+        expires_at: arguments.expires,
+        addresses: arguments.addresses,
+    };
+    request.check().map_err(|invalid| Error::Usage(invalid.to_string()))?;
+    let Some(client) = running else {
+        let created = Locked::open(config)?.keys.create(request)?;
+        output::line(&created.token);
+        return Ok(());
+    };
+    let body = json!({
+        "tenant": request.tenant,
+        "scopes": request.scopes,
+        "hmac_secret": request.hmac_secret,
+        "expires_at": request.expires_at.map(format_time),
+        "addresses": request.addresses,
+    });
+    let answer = client.ask_json(Ask::post("/v1/keys").json(&body)).await?;
+    let token = answer["token"].as_str().ok_or_else(|| Error::Answer("it holds no token".into()))?;
+    output::line(token);
+    Ok(())
+}
+
+/// The key file of a data directory that no server runs on.
+struct Locked {
+    keys: Keys,
+    _lock: File,
+}
+
+impl Locked {
+    fn open(config: &Checked) -> Result<Locked, Error> {
+        let log = config.data_dir.join("log");
+        std::fs::create_dir_all(&log).map_err(Error::io(format!("making `{}`", log.display())))?;
+        let lock = lock_directory(&log).map_err(|error| match error {
+            trunklog_storage::error::Error::Conflict(_) => Error::Held(config.data_dir.clone()),
+            error => Error::Storage(error),
+        })?;
+        Ok(Locked { keys: Keys::open(&config.data_dir)?, _lock: lock })
+    }
+}
+
+fn as_json(key: &KeyInfo) -> Value {
+    json!({
+        "id": key.id,
+        "tenant": key.tenant,
+        "scopes": key.scopes,
+        "expires_at": key.expires_at.map(format_time),
+        "revoked_at": key.revoked_at.map(format_time),
+    })
+}
+
+/// One key on one line.
+fn print(key: &Value) {
+    let text = |field: &str| key[field].as_str().unwrap_or("-");
+    let scopes: Vec<&str> = key["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut line = format!("{} tenant={} scopes={}", text("id"), text("tenant"), scopes.join(","));
+    for (name, field) in [("expires", "expires_at"), ("revoked", "revoked_at")] {
+        if let Some(at) = key[field].as_str() {
+            line.push_str(&format!(" {name}={at}"));
+        }
+    }
+    output::line(&line);
+}

@@ -1,0 +1,57 @@
+//! The commands, one file each; this file reads like the manual.
+
+mod config;
+mod flush;
+mod keys;
+mod progress;
+mod rebuild;
+mod sql;
+mod tenants;
+mod verify;
+
+use crate::cli::{Cli, Command, Place};
+use crate::config::Checked;
+use crate::error::Error;
+use crate::server::{self, runtimes};
+use crate::{logging, simulate};
+
+/// Does what was asked.
+pub fn run(cli: Cli) -> Result<(), Error> {
+    use_ring();
+    let place = cli.place;
+    match cli.command {
+        Command::Serve(arguments) => {
+            logging::start("info");
+            let mut overrides = place.overrides();
+            arguments.bind.apply(&mut overrides);
+            server::run(&overrides, arguments.demo)
+        }
+        Command::Config(bind) => config::run(&place, &bind),
+        Command::Simulate(arguments) => wait(async { Ok(simulate::run(arguments).await?) }),
+        Command::Sql(arguments) => with_config(&place, async |config| sql::run(arguments, config).await),
+        Command::Flush(remote) => with_config(&place, async |config| flush::run(&remote, config).await),
+        Command::Rebuild(remote) => with_config(&place, async |config| rebuild::run(&remote, config).await),
+        Command::Verify(arguments) => with_config(&place, async |config| verify::run(arguments, config).await),
+        Command::Keys(arguments) => with_config(&place, async |config| keys::run(arguments.command, config).await),
+        Command::Tenants(remote) => with_config(&place, async |config| tenants::run(&remote, config).await),
+    }
+}
+
+/// TLS by one implementation, whoever asks first.
+fn use_ring() {
+    // An error only says that another provider was installed before, and then that one is used.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn with_config(place: &Place, command: impl AsyncFnOnce(&Checked) -> Result<(), Error>) -> Result<(), Error> {
+    let config = place.overrides().load()?;
+    wait(command(&config))
+}
+
+fn wait(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    logging::start("warn");
+    let runtime = runtimes::serving()?;
+    let outcome = runtime.block_on(command);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome
+}

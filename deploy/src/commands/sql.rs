@@ -1,0 +1,89 @@
+//! `trunklog sql`: a table on a terminal, CSV elsewhere, or what `--format` says.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use crate::cli::{Format, SqlArgs};
+use crate::client::{Ask, Client};
+use crate::config::Checked;
+use crate::error::Error;
+use crate::output;
+
+pub async fn run(arguments: SqlArgs, config: &Checked) -> Result<(), Error> {
+    let default = if output::is_terminal() { Format::Table } else { Format::Csv };
+    let format = arguments.format.unwrap_or(default);
+    let client = Client::connect(&arguments.remote, config).await?;
+    let mut path = "/v1/sql".to_owned();
+    if let Some(tenant) = &arguments.tenant {
+        let tenant: String = url::form_urlencoded::byte_serialize(tenant.as_bytes()).collect();
+        path.push_str(&format!("?tenant={tenant}"));
+    }
+    let accept = match format {
+        Format::Table | Format::Json => "application/json",
+        Format::Ndjson => "application/x-ndjson",
+        Format::Csv => "text/csv",
+    };
+    let ask = Ask { accept, ..Ask::post(path).json(&json!({ "sql": arguments.sql })) };
+    let answer = client.ask(ask).await;
+    // The archive is let go of even if the statement was wrong.
+    let closed = client.close().await;
+    let answer = answer?;
+    match format {
+        Format::Table => {
+            let answer: Value = serde_json::from_slice(&answer).map_err(|error| Error::Answer(error.to_string()))?;
+            output::line(&table(&answer));
+        }
+        _ => {
+            output::bytes(&answer);
+            if !answer.is_empty() && !answer.ends_with(b"\n") {
+                output::line("");
+            }
+        }
+    }
+    closed
+}
+
+/// The answer as people read it: numbers to the right, NULL empty, and the number of rows.
+fn table(answer: &Value) -> String {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let (columns, rows) = (list(&answer["columns"]), list(&answer["rows"]));
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(columns.iter().map(|column| column["name"].as_str().unwrap_or_default()));
+    for row in &rows {
+        table.add_row(list(row).iter().map(cell));
+    }
+    for (column, described) in table.column_iter_mut().zip(&columns) {
+        if matches!(described["type"].as_str(), Some("int64" | "float64")) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let count = rows.len();
+    format!("{table}\n{count} row{}", if count == 1 { "" } else { "s" })
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        // A control character in a message must not command the terminal.
+        Value::String(text) => {
+            text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_become_tables() {
+        let answer = json!({
+            "columns": [{ "name": "source", "type": "string" }, { "name": "calls", "type": "int64" }],
+            "rows": [["kazoo", 12], [null, 3]],
+        });
+        let text = table(&answer);
+        assert!(text.contains("source") && text.contains("kazoo") && text.contains("12") && text.ends_with("2 rows"));
+    }
+}

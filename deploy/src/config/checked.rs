@@ -1,0 +1,203 @@
+//! What the configuration means: checked, with defaults filled in, in the types of the crates that use it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use trunklog_ingest::settings::{Limits, Settings, TenantSettings};
+use trunklog_query::QueryLimits;
+use trunklog_storage::archive::ArchiveConfig;
+use trunklog_storage::event::{Micros, Source};
+use trunklog_storage::keys::is_tenant_name;
+
+use super::layers::{Layers, flatten};
+use super::units::{Listen, Size, Span};
+use super::written::{Role, Tenant, Timeout, Written};
+use super::{ConfigError, contacts};
+
+/// The configuration in force.
+#[derive(Debug)]
+pub struct Checked {
+    pub data_dir: PathBuf,
+    pub role: Role,
+    pub listen: SocketAddr,
+    pub pg_listen: Listen,
+    pub flight_listen: Listen,
+    pub insecure_bind: bool,
+    pub archive: ArchiveConfig,
+    pub query: QueryLimits,
+    pub settings: Settings,
+    layers: Layers,
+}
+
+impl Checked {
+    pub(super) fn new(layers: Layers) -> Result<Checked, ConfigError> {
+        let written = layers.written()?;
+        let data_dir = written.data_dir.clone().unwrap_or_else(|| PathBuf::from("./trunklog-data"));
+        let listen = written.listen.unwrap_or(Listen(Some(loopback(8080))));
+        let Some(listen) = listen.0 else {
+            return Err(value_error(layers.origin("listen"), "`listen` cannot be \"off\""));
+        };
+        Ok(Checked {
+            archive: archive(&written, &data_dir),
+            query: query(&written),
+            settings: settings(&written, &layers)?,
+            data_dir,
+            role: written.role.unwrap_or(Role::All),
+            listen,
+            pg_listen: written.pg_listen.unwrap_or(Listen(Some(loopback(5433)))),
+            flight_listen: written.flight_listen.unwrap_or(Listen(Some(loopback(50051)))),
+            insecure_bind: written.insecure_bind.unwrap_or(false),
+            layers,
+        })
+    }
+
+    /// Whether somebody asked for this key, in whatever layer.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.layers.origins.contains_key(key)
+    }
+
+    /// Every value in force: key, value, where it came from.
+    pub fn shown(&self) -> Vec<(String, String, String)> {
+        let quoted = |text: String| format!("{text:?}");
+        let archive = &self.archive;
+        let settings = &self.settings;
+        let scalars = [
+            ("data_dir", quoted(self.data_dir.display().to_string())),
+            ("role", quoted(self.role.as_str().to_owned())),
+            ("listen", quoted(self.listen.to_string())),
+            ("pg_listen", quoted(self.pg_listen.to_string())),
+            ("flight_listen", quoted(self.flight_listen.to_string())),
+            ("insecure_bind", self.insecure_bind.to_string()),
+            ("log.segment_bytes", quoted(Size(archive.segment_bytes).to_string())),
+            ("log.tail_limit_bytes", quoted(Size(archive.tail_limit_bytes).to_string())),
+            ("log.queue_limit", archive.queue_limit.to_string()),
+            ("log.min_free_bytes", quoted(Size(archive.min_free_bytes).to_string())),
+            ("fold.bytes", quoted(Size(archive.fold_bytes).to_string())),
+            ("fold.interval", quoted(Span(archive.fold_interval).to_string())),
+            ("fold.keep_superseded", quoted(Span(archive.keep_superseded).to_string())),
+            ("query.rows", self.query.rows.to_string()),
+            ("query.time", quoted(Span(Duration::from_secs(self.query.seconds)).to_string())),
+            ("query.memory_bytes", quoted(Size(self.query.memory_bytes as u64).to_string())),
+            ("query.concurrent", self.query.concurrent.to_string()),
+            ("query.queued", self.query.queued.to_string()),
+            ("limits.message_bytes", quoted(Size(settings.limits.message_bytes as u64).to_string())),
+            ("limits.report_bytes", quoted(Size(settings.limits.report_bytes as u64).to_string())),
+        ];
+        let mut entries: Vec<_> = scalars
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value, self.layers.origin(key).to_owned()))
+            .collect();
+        let tenants = flatten(&self.layers.values, "").into_iter();
+        entries.extend(
+            tenants
+                .filter(|(key, _)| key.starts_with("defaults.") || key.starts_with("tenants."))
+                .map(|(key, value)| (key.clone(), value.to_string(), self.layers.origin(&key).to_owned())),
+        );
+        entries
+    }
+
+    /// Keys whose value differs and that only a restart can change.
+    pub fn needs_restart(&self, newer: &Checked) -> Vec<String> {
+        let of_process = |entry: &(String, String, String)| {
+            !(entry.0.starts_with("defaults.") || entry.0.starts_with("tenants.") || entry.0.starts_with("limits."))
+        };
+        let before = self.shown().into_iter().filter(of_process);
+        let after = newer.shown().into_iter().filter(of_process);
+        before.zip(after).filter(|(before, after)| before.1 != after.1).map(|(before, _)| before.0).collect()
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn value_error(origin: &str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { origin: origin.to_owned(), reason: reason.into() }
+}
+
+fn archive(written: &Written, data_dir: &Path) -> ArchiveConfig {
+    let mut archive = ArchiveConfig::new(data_dir.to_owned());
+    let replace = |value: &mut u64, size: Option<Size>| *value = size.map_or(*value, |size| size.0);
+    let replace_span = |value: &mut Duration, span: Option<Span>| *value = span.map_or(*value, |span| span.0);
+    replace(&mut archive.segment_bytes, written.log.segment_bytes);
+    replace(&mut archive.tail_limit_bytes, written.log.tail_limit_bytes);
+    replace(&mut archive.min_free_bytes, written.log.min_free_bytes);
+    replace(&mut archive.fold_bytes, written.fold.bytes);
+    replace_span(&mut archive.fold_interval, written.fold.interval);
+    replace_span(&mut archive.keep_superseded, written.fold.keep_superseded);
+    archive.queue_limit = written.log.queue_limit.unwrap_or(archive.queue_limit);
+    archive
+}
+
+fn query(written: &Written) -> QueryLimits {
+    let default = QueryLimits::default();
+    QueryLimits {
+        rows: written.query.rows.unwrap_or(default.rows),
+        seconds: written.query.time.map_or(default.seconds, |span| span.0.as_secs().max(1)),
+        memory_bytes: written.query.memory_bytes.map_or(default.memory_bytes, to_usize),
+        concurrent: written.query.concurrent.unwrap_or(default.concurrent).max(1),
+        queued: written.query.queued.unwrap_or(default.queued),
+    }
+}
+
+fn to_usize(size: Size) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}
+
+fn settings(written: &Written, layers: &Layers) -> Result<Settings, ConfigError> {
+    let origin = layers.file.as_ref().map_or_else(|| "configuration".into(), |file| file.display().to_string());
+    let base = layers.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let defaults = tenant(&written.defaults, TenantSettings::default(), base)?;
+    let mut tenants = BTreeMap::new();
+    for (name, own) in &written.tenants {
+        if !is_tenant_name(name) {
+            return Err(value_error(&origin, format!("tenants.{name}: this cannot be the name of a tenant")));
+        }
+        tenants.insert(name.clone(), tenant(own, defaults.clone(), base)?);
+    }
+    let default = Limits::default();
+    let limits = Limits {
+        message_bytes: written.limits.message_bytes.map_or(default.message_bytes, to_usize),
+        report_bytes: written.limits.report_bytes.map_or(default.report_bytes, to_usize),
+    };
+    Ok(Settings { defaults, tenants, limits })
+}
+
+/// What is written for a tenant, over what holds for all: maps key by key, everything else as a whole.
+fn tenant(own: &Tenant, mut merged: TenantSettings, base: &Path) -> Result<TenantSettings, ConfigError> {
+    if let Some(country) = &own.country {
+        merged.country = Some(country.0.clone());
+    }
+    if let Some(zone) = own.time_zone {
+        merged.time_zone = Some(zone.0);
+    }
+    if let Some(accounts) = &own.kazoo.accounts {
+        merged.kazoo_accounts = accounts.clone();
+    }
+    if let Some(hosts) = &own.fetch.allow {
+        merged.fetch_allow = hosts.clone();
+    }
+    if let Some(file) = &own.planfix.contacts {
+        merged.planfix_contacts = Arc::new(contacts::read(&base.join(file))?);
+    }
+    merged.kazoo_callflow.extend(own.kazoo.callflow.clone());
+    merged.placetel_answer.extend(own.placetel.answer.clone());
+    merged.voispeed_ivr.extend(own.voispeed.ivr.clone());
+    merged.voispeed_alias.extend(own.voispeed.alias.clone());
+    merged.timeouts.extend(timeouts(&own.timeout));
+    Ok(merged)
+}
+
+fn timeouts(written: &Timeout) -> impl Iterator<Item = (Source, Micros)> {
+    let by_source = [
+        (Source::Kazoo, written.kazoo),
+        (Source::Virtualpbx, written.virtualpbx.or(written.kazoo)),
+        (Source::Placetel, written.placetel),
+        (Source::Voispeed, written.voispeed),
+        (Source::Planfix, written.planfix),
+    ];
+    by_source.into_iter().filter_map(|(source, span)| Some((source, span?.micros())))
+}

@@ -1,0 +1,99 @@
+use std::io::Write;
+
+use super::layers::Layers;
+use super::*;
+use trunklog_storage::event::Source;
+
+const EXAMPLE: &str = r#"
+listen = "127.0.0.1:9000"
+[fold]
+interval = "2s"
+[defaults]
+kazoo.callflow."*" = { module = "resources", data = {} }
+timeout.placetel = "2h"
+[tenants.acme]
+country = "DE"
+time_zone = "Europe/Berlin"
+kazoo.accounts = ["0123456789abcdef0123456789abcdef"]
+kazoo.callflow."100" = { module = "user", data = { id = "x" } }
+placetel.answer."*" = "<Response/>"
+voispeed.ivr."*" = ["command=1", "node_key=1"]
+voispeed.alias.usercallid = ["ucid"]
+planfix.contacts = "contacts.csv"
+fetch.allow = ["pbx.acme.example"]
+timeout.placetel = "4h"
+"#;
+
+fn load(text: &str) -> Result<Checked, ConfigError> {
+    let directory = tempfile_dir();
+    let path = directory.join("trunklog.toml");
+    std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+    let contacts = "phone,contact_name,manager\n+49 (30) 123,Erika,103\n0301,Max,\n";
+    std::fs::write(directory.join("contacts.csv"), contacts).expect("written");
+    let mut layers = Layers::default();
+    let read = layers.read_file(&path);
+    let checked = read.and_then(|()| Checked::new(layers));
+    std::fs::remove_dir_all(directory).expect("removed");
+    checked
+}
+
+fn tempfile_dir() -> std::path::PathBuf {
+    let directory = std::env::temp_dir().join(format!("trunklog-config-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&directory).expect("created");
+    directory
+}
+
+#[test]
+fn the_example_of_the_manual_is_understood() {
+    let checked = load(EXAMPLE).expect("is right");
+    assert_eq!(checked.listen.port(), 9000);
+    let acme = checked.settings.of("acme");
+    assert_eq!(acme.country.as_deref(), Some("DE"));
+    assert_eq!(acme.kazoo_callflow.len(), 2);
+    assert_eq!(acme.voispeed_alias["usercallid"], ["ucid"]);
+    assert_eq!(acme.planfix_contacts["4930123"].manager.as_deref(), Some("103"));
+    assert_eq!(acme.planfix_contacts["0301"].manager, None);
+    assert_eq!(acme.timeouts[&Source::Placetel], 4 * 3600 * 1_000_000);
+    let other = checked.settings.of("other");
+    assert_eq!(other.kazoo_callflow.len(), 1);
+    assert_eq!(other.timeouts[&Source::Placetel], 2 * 3600 * 1_000_000);
+    let shown = checked.shown();
+    assert!(shown.iter().any(|(key, value, _)| key == "fold.interval" && value == "\"2s\""));
+    assert!(shown.iter().any(|(key, _, origin)| key == "tenants.acme.country" && origin.ends_with("trunklog.toml")));
+}
+
+#[test]
+fn unknown_keys_are_named_with_their_line() {
+    let error = load("listen = \"127.0.0.1:1\"\nlisen = 1\n").expect_err("is wrong").to_string();
+    assert!(error.contains("lisen") && error.contains("line 2"), "{error}");
+    let error = load("[tenants.acme]\nkazoo.acounts = []\n").expect_err("is wrong").to_string();
+    assert!(error.contains("acounts") && error.contains("line 2"), "{error}");
+    let error = load("[tenants.acme]\ntime_zone = \"Europe/Nowhere\"\n").expect_err("is wrong").to_string();
+    assert!(error.contains("Europe/Nowhere") && error.contains("line 2"), "{error}");
+}
+
+#[test]
+fn variables_win_over_the_file_and_flags_over_variables() {
+    let mut layers = Layers::default();
+    let variables = [("TRUNKLOG_LISTEN", "127.0.0.1:1"), ("TRUNKLOG_QUERY_ROWS", "7"), ("HOME", "/")];
+    layers
+        .read_environment(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter())
+        .expect("are right");
+    layers.set("listen", Value::String("127.0.0.1:2".into()), "--listen").expect("is right");
+    let checked = Checked::new(layers).expect("is right");
+    assert_eq!((checked.listen.port(), checked.query.rows), (2, 7));
+    let origins: Vec<_> = checked.shown().into_iter().map(|(key, _, origin)| (key, origin)).collect();
+    assert!(origins.contains(&("listen".into(), "--listen".into())));
+    assert!(origins.contains(&("query.rows".into(), "TRUNKLOG_QUERY_ROWS".into())));
+    assert!(origins.contains(&("role".into(), "default".into())));
+    let wrong = [("TRUNKLOG_LISEN".to_owned(), "x".to_owned())];
+    let error = Layers::default().read_environment(wrong.into_iter()).expect_err("is wrong").to_string();
+    assert!(error.contains("TRUNKLOG_LISEN"));
+}
+
+#[test]
+fn every_key_is_shown() {
+    let shown = Checked::new(Layers::default()).expect("is right").shown();
+    let shown: Vec<_> = shown.iter().map(|(key, _, _)| key.as_str()).collect();
+    assert_eq!(shown, KEYS);
+}

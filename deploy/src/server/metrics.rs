@@ -1,0 +1,76 @@
+//! `/metrics`: what the crates count, and gauges that are read from the archive at each scrape.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderName, header};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use trunklog_storage::event::Offset;
+
+use super::AppState;
+
+/// Seconds; an append is one sync of the disk, from a fast SSD to a slow network disk.
+const APPEND_BUCKETS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 5.0];
+/// Seconds, of work that takes longer.
+const WORK_BUCKETS: [f64; 11] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
+const GROUP_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 512.0, 4096.0];
+
+/// Starts collecting; must come before the archive opens. `None` if something else collects already.
+pub fn start() -> Option<PrometheusHandle> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &WORK_BUCKETS)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full("trunklog_log_append_seconds".into()), &APPEND_BUCKETS)
+        })
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full("trunklog_log_group_messages".into()), &GROUP_BUCKETS)
+        });
+    let installed = builder.and_then(PrometheusBuilder::install_recorder);
+    let handle = installed.inspect_err(|error| tracing::warn!(%error, "metrics are not collected")).ok()?;
+    describe();
+    Some(handle)
+}
+
+fn describe() {
+    describe_counter!(
+        "trunklog_messages_total",
+        "Messages by source and result: stored, duplicate, quarantined, refused"
+    );
+    describe_histogram!("trunklog_log_append_seconds", Unit::Seconds, "From append to durable");
+    describe_histogram!("trunklog_log_group_messages", "Messages that one sync made durable");
+    describe_histogram!("trunklog_fold_seconds", Unit::Seconds, "One fold of the log into the tables");
+    describe_histogram!("trunklog_compaction_seconds", Unit::Seconds, "One compaction");
+    describe_gauge!("trunklog_fold_lag_messages", "Acknowledged messages that are not yet in every table");
+    describe_gauge!("trunklog_compaction_lag_seconds", Unit::Seconds, "Age of the oldest part that is not compacted");
+    describe_gauge!("trunklog_tail_bytes", Unit::Bytes, "Memory taken by messages that are not yet in `events`");
+    describe_gauge!("trunklog_overlay_calls", "Calls merged in memory");
+    describe_gauge!("trunklog_log_bytes", Unit::Bytes, "Size of the log on disk");
+    describe_gauge!("trunklog_poisoned", "1 when the log failed and only a restart helps");
+    describe_gauge!("trunklog_build_info", "1, with the version as label");
+}
+
+/// `GET /metrics`
+pub async fn scrape(State(state): State<AppState>) -> ([(HeaderName, &'static str); 1], String) {
+    let status = state.archive.status();
+    let count = |offset: Option<Offset>| offset.map_or(0, |offset| offset.0 + 1);
+    gauge!("trunklog_fold_lag_messages").set(count(status.visible).saturating_sub(count(status.folded)) as f64);
+    gauge!("trunklog_compaction_lag_seconds").set(status.compaction_lag_seconds as f64);
+    gauge!("trunklog_tail_bytes").set(status.tail_bytes as f64);
+    gauge!("trunklog_overlay_calls").set(status.overlay_calls as f64);
+    gauge!("trunklog_log_bytes").set(status.log_bytes as f64);
+    gauge!("trunklog_poisoned").set(if status.poisoned.is_some() { 1.0 } else { 0.0 });
+    gauge!("trunklog_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let text = state.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Folds what histograms collected, so that they stay small even if nobody scrapes.
+pub async fn keep_small(handle: PrometheusHandle) {
+    let mut interval = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        interval.tick().await;
+        handle.run_upkeep();
+    }
+}

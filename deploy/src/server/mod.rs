@@ -1,0 +1,215 @@
+//! `trunklog serve`: opens the archive, wires the crates together, listens, and drains when told to stop.
+//!
+//! Order of the end: no new connections; requests under way finish; the archive syncs and folds; the lock goes.
+
+mod access;
+mod admin;
+mod contacts;
+mod demo;
+mod health;
+mod keys;
+mod metrics;
+mod parameters;
+mod problem;
+mod routes;
+pub mod runtimes;
+mod signals;
+pub mod socket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use trunklog_ingest::IngestState;
+use trunklog_ingest::settings::SharedSettings;
+use trunklog_query::{QueryEngine, QueryState};
+use trunklog_storage::archive::Archive;
+use trunklog_storage::keys::{Keys, NewKey};
+
+use crate::config::{Checked, Overrides, Role};
+use crate::error::Error;
+use crate::output;
+use problem::Problem;
+
+/// Requests under way have this long to finish.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
+
+/// What our own routes need; cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    pub archive: Archive,
+    pub keys: Keys,
+    pub settings: SharedSettings,
+    background: Handle,
+    metrics: Option<PrometheusHandle>,
+    started: Instant,
+    draining: Arc<AtomicBool>,
+}
+
+impl AppState {
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// An open archive with everything that answers questions about it.
+pub struct Opened {
+    pub state: AppState,
+    engine: Arc<QueryEngine>,
+}
+
+impl Opened {
+    /// Takes the data directory's lock, recovers, and reads the keys.
+    pub async fn open(config: &Checked, background: Handle) -> Result<Opened, Error> {
+        let settings = SharedSettings::new(config.settings.clone());
+        let decoder = trunklog_ingest::adapters(settings.clone());
+        let archive = Archive::open(config.archive.clone(), decoder).await?;
+        let keys = Keys::open(&config.data_dir)?;
+        let engine = Arc::new(QueryEngine::new(archive.clone(), config.query.clone(), background.clone()));
+        let (started, draining) = (Instant::now(), Arc::default());
+        let state = AppState { archive, keys, settings, background, metrics: None, started, draining };
+        Ok(Opened { state, engine })
+    }
+
+    fn query(&self) -> QueryState {
+        QueryState { engine: Arc::clone(&self.engine), keys: self.state.keys.clone() }
+    }
+
+    /// What the administrator on this machine may ask.
+    pub fn local_router(&self) -> Router {
+        routes::local(self.state.clone(), self.query())
+    }
+
+    fn public_router(&self) -> Router {
+        let ingest = IngestState {
+            archive: self.state.archive.clone(),
+            keys: self.state.keys.clone(),
+            settings: self.state.settings.clone(),
+            contacts: Arc::new(contacts::KnownCallers::new(Arc::clone(&self.engine))),
+        };
+        routes::public(self.state.clone(), ingest, self.query())
+    }
+}
+
+/// Runs the server until it is told to stop.
+pub fn run(overrides: &Overrides, with_demo: bool) -> Result<(), Error> {
+    let config = overrides.load()?;
+    check(&config)?;
+    let serving = runtimes::serving()?;
+    let background = runtimes::background()?;
+    let outcome = serving.block_on(serve(config, overrides.clone(), with_demo, background.handle().clone()));
+    background.shutdown_timeout(Duration::from_secs(2));
+    serving.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+fn check(config: &Checked) -> Result<(), Error> {
+    if config.role != Role::All {
+        let role = config.role.as_str();
+        let reason = "the embedded log belongs to one process, which does everything; use `--role all`";
+        return Err(Error::Usage(format!("`--role {role}` needs a log that nodes share: {reason}")));
+    }
+    if !config.listen.ip().is_loopback() && !config.insecure_bind {
+        let reason = "without TLS keys and calls would cross the network in clear text; put a proxy with TLS in front \
+                      and listen on loopback, or say `--insecure-bind`";
+        return Err(Error::Usage(format!("will not listen on {}: {reason}", config.listen)));
+    }
+    for (name, key, listen) in
+        [("Postgres wire", "pg_listen", config.pg_listen), ("Flight SQL", "flight_listen", config.flight_listen)]
+    {
+        if config.is_set(key) && listen.0.is_some() {
+            tracing::warn!(address = %listen, "this version does not serve {name} yet");
+        }
+    }
+    Ok(())
+}
+
+async fn serve(config: Checked, overrides: Overrides, with_demo: bool, background: Handle) -> Result<(), Error> {
+    let handle = metrics::start();
+    // Before the archive, so that a taken address costs no recovery; nobody is answered before it is open.
+    let network =
+        TcpListener::bind(config.listen).await.map_err(Error::io(format!("listening on {}", config.listen)))?;
+    let address = network.local_addr().map_err(Error::io("asking for the address"))?;
+    let mut opened = Opened::open(&config, background).await?;
+    opened.state.metrics = handle.clone();
+    let socket = socket::bind(&config.data_dir)?;
+    print_first_key(&opened.state.keys)?;
+    if let Some(handle) = handle {
+        tokio::spawn(metrics::keep_small(handle));
+    }
+
+    let stop = CancellationToken::new();
+    let data_dir = config.data_dir.clone();
+    signals::watch(opened.state.clone(), config, overrides, stop.clone())?;
+    output::line(&format!("listening http={address} pg=off flight=off"));
+    let demo = if with_demo { Some(demo::start(&opened.state, address, stop.clone())?) } else { None };
+    let served = answer(&opened, network, socket, &stop).await;
+    stop.cancel();
+    socket::unbind(&data_dir);
+    if let Some(demo) = demo {
+        demo.abort();
+    }
+    tracing::info!("draining");
+    let closed = opened.state.archive.close().await;
+    tracing::info!("stopped");
+    served.and(closed.map_err(Error::from))
+}
+
+/// The first start makes an administrator; its key is shown this once.
+fn print_first_key(keys: &Keys) -> Result<(), Error> {
+    if keys.list().iter().any(|key| key.scopes.iter().any(|scope| scope == "admin")) {
+        return Ok(());
+    }
+    let created = keys.create(NewKey { scopes: vec!["admin".to_owned()], ..NewKey::default() })?;
+    output::line(&format!("admin key: {}", created.token));
+    Ok(())
+}
+
+/// Answers on both listeners until `stop`, then waits for what is under way.
+async fn answer(
+    opened: &Opened,
+    network: TcpListener,
+    socket: UnixListener,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let network = network.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+    });
+    let public = opened.public_router().into_make_service_with_connect_info::<SocketAddr>();
+    let public = axum::serve(network, public).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let local = axum::serve(socket, opened.local_router()).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let both = async { tokio::try_join!(public.into_future(), local.into_future()) };
+    let mut both = std::pin::pin!(both);
+    let ended = tokio::select! {
+        ended = &mut both => ended,
+        () = stop.cancelled() => match tokio::time::timeout(DRAIN_TIME, both).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                tracing::warn!("some requests did not finish in time and were broken off");
+                return Ok(());
+            }
+        },
+    };
+    ended.map(|_| ()).map_err(Error::io("serving"))
+}
+
+/// Work that syncs files does not belong on the threads that serve.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, trunklog_storage::error::Error> + Send + 'static,
+) -> Result<T, Problem> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(task_failed)??)
+}
+
+fn task_failed(error: tokio::task::JoinError) -> Problem {
+    tracing::error!(%error, "a task failed");
+    Problem::internal()
+}

@@ -1,0 +1,63 @@
+//! The decoder that the archive gets: it hands each message to its source's own.
+
+use std::sync::Arc;
+
+use trunklog_storage::event::{Event, Micros, Source};
+use trunklog_storage::fact::{Decoded, Decoder};
+
+use crate::numbers::Numbers;
+use crate::settings::SharedSettings;
+use crate::sources::{kazoo, placetel, planfix, virtualpbx, voispeed};
+
+const HOUR: Micros = 3600 * 1_000_000;
+/// How long a call may stay open without a message, unless configured.
+const OPEN_TIMEOUT: Micros = 4 * HOUR;
+/// The same for a Placetel call that only rang: contact-centre numbers never send its end.
+const RINGING_TIMEOUT: Micros = HOUR;
+
+/// The decoder over all five sources.
+pub fn adapters(settings: SharedSettings) -> Arc<dyn Decoder> {
+    Arc::new(Adapters { settings, numbers: Numbers::default() })
+}
+
+struct Adapters {
+    settings: SharedSettings,
+    numbers: Numbers,
+}
+
+impl Decoder for Adapters {
+    fn decode(&self, event: &Event) -> Decoded {
+        let settings = self.settings.load();
+        let settings = settings.of(&event.tenant);
+        match event.source {
+            Source::Kazoo => kazoo::decode(event, settings),
+            Source::Virtualpbx => virtualpbx::decode(event, settings),
+            Source::Placetel => placetel::decode::decode(event, settings),
+            Source::Voispeed => voispeed::decode(event, settings),
+            Source::Planfix => planfix::decode::decode(event, settings),
+            // What trunklog itself learnt concerns no call as a message does; it is never a repeat.
+            Source::Trunklog => Decoded::new(&*event.kind, &[b"trunklog", event.id.as_bytes()]),
+        }
+    }
+
+    fn e164(&self, tenant: &str, source: Source, number: &str) -> Option<String> {
+        let settings = self.settings.load();
+        let country = settings.of(tenant).country.as_deref().or(default_country(source));
+        self.numbers.e164(country, number)
+    }
+
+    fn timeout(&self, tenant: &str, source: Source, only_ringing: bool) -> Micros {
+        let configured = self.settings.load().of(tenant).timeouts.get(&source).copied().unwrap_or(OPEN_TIMEOUT);
+        let rings_for_ever = only_ringing && source == Source::Placetel;
+        if rings_for_ever { configured.min(RINGING_TIMEOUT) } else { configured }
+    }
+}
+
+fn default_country(source: Source) -> Option<&'static str> {
+    match source {
+        Source::Placetel => Some("DE"),
+        Source::Voispeed => Some("IT"),
+        Source::Planfix => Some("RU"),
+        Source::Kazoo | Source::Virtualpbx | Source::Trunklog => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! Fields of a message: strictly decoded, in order, duplicates kept; JSON and multipart bodies read as the same thing.
+
+mod multipart;
+
+use serde_json::Value;
+use trunklog_storage::event::Event;
+
+use crate::accept::media_type;
+
+/// Why fields could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    /// A `%` that is not followed by two hex digits.
+    #[error("invalid percent-encoding")]
+    PercentEncoding,
+    /// Bytes that are no UTF-8 after decoding.
+    #[error("invalid UTF-8")]
+    Utf8,
+    /// Not JSON.
+    #[error("invalid JSON: {0}")]
+    Json(String),
+    /// JSON, but not an object.
+    #[error("the JSON body is not an object")]
+    NotAnObject,
+    /// Multipart without its boundary, or with a part without a name.
+    #[error("malformed multipart body")]
+    Multipart,
+}
+
+/// Pairs of name and value in the order in which they were sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    pairs: Vec<(String, String)>,
+}
+
+impl Form {
+    /// Decodes a query or a form body: `+` is a space, percent-encoding and UTF-8 must be right.
+    pub fn parse(text: &[u8]) -> Result<Form, FormError> {
+        let parts = text.split(|byte| *byte == b'&').filter(|part| !part.is_empty());
+        let pairs = parts.map(|part| {
+            let (name, value) = split_pair(part);
+            Ok((decode(name)?, decode(value)?))
+        });
+        Ok(Form { pairs: pairs.collect::<Result<_, FormError>>()? })
+    }
+
+    /// The fields of a JSON object: nested objects as `a[b]`, lists as `a[]`, all values as text, nulls left out.
+    pub fn parse_json(text: &[u8]) -> Result<Form, FormError> {
+        let value: Value = serde_json::from_slice(text).map_err(|error| FormError::Json(error.to_string()))?;
+        Form::of_json(&value)
+    }
+
+    /// The same of a document that is parsed already.
+    pub fn of_json(value: &Value) -> Result<Form, FormError> {
+        let Value::Object(object) = value else { return Err(FormError::NotAnObject) };
+        let mut form = Form::default();
+        object.iter().for_each(|(name, value)| form.flatten(name.clone(), value));
+        Ok(form)
+    }
+
+    fn flatten(&mut self, name: String, value: &Value) {
+        match value {
+            Value::Null => {}
+            Value::Bool(flag) => self.pairs.push((name, flag.to_string())),
+            Value::Number(number) => self.pairs.push((name, number.to_string())),
+            Value::String(text) => self.pairs.push((name, text.clone())),
+            Value::Array(items) => items.iter().for_each(|item| self.flatten(format!("{name}[]"), item)),
+            Value::Object(object) => {
+                object.iter().for_each(|(key, value)| self.flatten(format!("{name}[{key}]"), value));
+            }
+        }
+    }
+
+    /// Pairs of the query and, after them, of the body: a form, a JSON object or multipart, by content type and look.
+    pub fn of_event(event: &Event) -> Result<Form, FormError> {
+        let mut form = Form::parse(event.query.as_deref().unwrap_or_default().as_bytes())?;
+        form.pairs.extend(Form::of_body(event.content_type.as_deref(), &event.payload)?.pairs);
+        Ok(form)
+    }
+
+    /// The fields of a body.
+    pub fn of_body(content_type: Option<&str>, body: &[u8]) -> Result<Form, FormError> {
+        let media_type = media_type(content_type);
+        let trimmed = body.trim_ascii();
+        if trimmed.is_empty() {
+            Ok(Form::default())
+        } else if media_type == "multipart/form-data" {
+            multipart::parse(content_type.unwrap_or_default(), body).map(|pairs| Form { pairs })
+        } else if trimmed.starts_with(b"{") || is_json(&media_type) {
+            Form::parse_json(trimmed)
+        } else {
+            Form::parse(trimmed)
+        }
+    }
+
+    /// The first value of this name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+
+    /// The first value of this name that is not empty.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// Every value of this name.
+    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All pairs.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.pairs
+    }
+}
+
+/// `application/json` and everything that ends in `+json`.
+pub fn is_json(media_type: &str) -> bool {
+    media_type == "application/json" || media_type == "text/json" || media_type.ends_with("+json")
+}
+
+fn split_pair(part: &[u8]) -> (&[u8], &[u8]) {
+    match part.iter().position(|byte| *byte == b'=') {
+        Some(position) => (&part[..position], &part[position + 1..]),
+        None => (part, &[]),
+    }
+}
+
+/// Decodes `+` and percent-encoding, strictly.
+pub fn decode(text: &[u8]) -> Result<String, FormError> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match byte {
+            b'+' => decoded.push(b' '),
+            b'%' => {
+                let [high, low, after @ ..] = tail else { return Err(FormError::PercentEncoding) };
+                decoded.push(hex_pair(*high, *low).ok_or(FormError::PercentEncoding)?);
+                rest = after;
+            }
+            byte => decoded.push(*byte),
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| FormError::Utf8)
+}
+
+fn hex_pair(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+/// Pairs without strictness, for finding a key in a form that may be broken elsewhere.
+pub fn lenient_pairs(text: &[u8]) -> Vec<(String, String)> {
+    let lenient = |part: &[u8]| {
+        let spaced: Vec<u8> = part.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+        percent_encoding::percent_decode(&spaced).decode_utf8_lossy().into_owned()
+    };
+    let parts = text.split(|byte| *byte == b'&').filter(|part| !part.is_empty());
+    parts.map(split_pair).map(|(name, value)| (lenient(name), lenient(value))).collect()
+}
+
+/// The same for a body, which may also be a JSON object.
+pub fn lenient_body_pairs(body: &[u8]) -> Vec<(String, String)> {
+    let trimmed = body.trim_ascii();
+    if trimmed.starts_with(b"{") {
+        Form::parse_json(trimmed).map(|form| form.pairs).unwrap_or_default()
+    } else {
+        lenient_pairs(trimmed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! trunklog_ingest: HTTP in, and what the messages mean.
+//!
+//! A request comes in under `/in`, by [`router`]; [`accept::Inbound`] limits, authenticates and redacts it
+//! ([`auth`]); the source's own module in [`sources`] makes events of it and answers in the sender's dialect;
+//! [`accept::accept`] appends them, and answers only when they are durable. What a message says about its call is
+//! decoded from the stored form alone, by the [`adapters`] that the archive gets at start.
+
+pub mod accept;
+pub mod adapters;
+pub mod auth;
+pub mod form;
+pub mod numbers;
+pub mod reject;
+pub mod settings;
+pub mod sources;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::map_response;
+use axum::response::Response;
+use tower::util::MapRequest;
+use trunklog_storage::archive::Archive;
+use trunklog_storage::event::Source;
+use trunklog_storage::keys::Keys;
+
+pub use accept::{Inbound, accept, accept_events, counts, stored};
+pub use adapters::adapters;
+pub use form::{Form, FormError};
+pub use reject::Refusal;
+pub use settings::{Contact, ContactLookup, Limits, NoContacts, Settings, SharedSettings, TenantSettings};
+
+/// What the handlers need; cheap to clone.
+#[derive(Clone)]
+pub struct IngestState {
+    /// Where messages go.
+    pub archive: Archive,
+    /// Who may send.
+    pub keys: Keys,
+    /// What is configured.
+    pub settings: SharedSettings,
+    /// Names and managers for Planfix's `contact` beyond the contacts file.
+    pub contacts: std::sync::Arc<dyn ContactLookup>,
+}
+
+/// Everything under `/in`, with and without a key as the first segment.
+pub fn router(state: IngestState) -> Router {
+    let inner: Router = Router::new()
+        .merge(counted(sources::bulk::routes(), "bulk"))
+        .merge(counted(sources::placetel::routes(), Source::Placetel.as_str()))
+        .merge(counted(sources::planfix::routes(), Source::Planfix.as_str()))
+        .nest("/in/kazoo", counted(sources::kazoo::routes(Source::Kazoo), Source::Kazoo.as_str()))
+        .nest("/in/virtualpbx", counted(sources::virtualpbx::routes(), Source::Virtualpbx.as_str()))
+        .nest("/in/voispeed", counted(sources::voispeed::routes(), Source::Voispeed.as_str()))
+        .fallback(|| async { Refusal::NotFound })
+        .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed })
+        .with_state(state);
+    // The key must leave the path before routes are matched, so the rewriting wraps the router.
+    let rewritten = MapRequest::new(inner, auth::take_path_key as fn(Request) -> Request);
+    Router::new().route_service("/in/{*rest}", rewritten)
+}
+
+/// Counts what was refused, however the source words its refusals: an error that stored nothing.
+fn counted(routes: Router<IngestState>, label: &'static str) -> Router<IngestState> {
+    routes.layer(map_response(move |response: Response| async move {
+        if is_refusal(&response) {
+            metrics::counter!("trunklog_messages_total", "source" => label, "result" => "refused").increment(1);
+        }
+        response
+    }))
+}
+
+fn is_refusal(response: &Response) -> bool {
+    const REFUSALS: [StatusCode; 9] = [
+        StatusCode::BAD_REQUEST,
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ];
+    REFUSALS.contains(&response.status()) && !response.headers().contains_key(accept::OFFSET_HEADER)
+}

@@ -1,0 +1,161 @@
+//! Telephone numbers as sent, to E.164: by the metadata of the `phonenumber` crate (calling codes, prefixes, lengths),
+//! more tolerant than its parser, which refuses what is plausible but not assigned.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use phonenumber::Metadata;
+use phonenumber::metadata::DATABASE;
+
+/// Numbers up to this many digits are extensions or short numbers.
+const SHORT_DIGITS: usize = 5;
+/// E.164 allows fifteen digits, calling code included.
+const MAX_DIGITS: usize = 15;
+/// The shortest with a calling code.
+const MIN_DIGITS: usize = 7;
+/// When so many numbers are remembered, remembering starts anew.
+const CACHE_LIMIT: usize = 50_000;
+/// Longer texts are no numbers.
+const MAX_TEXT: usize = 64;
+
+/// Normalises numbers and remembers the results: the metadata's regular expressions are slow.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    known: Mutex<HashMap<String, Option<String>>>,
+}
+
+impl Numbers {
+    /// The number in E.164, or `None` for what is anonymous, a SIP id, short, or national of an unknown country.
+    pub fn e164(&self, country: Option<&str>, number: &str) -> Option<String> {
+        if number.len() > MAX_TEXT {
+            return None;
+        }
+        let key = format!("{} {number}", country.unwrap_or_default());
+        if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return known.clone();
+        }
+        let found = normalise(country, number);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= CACHE_LIMIT {
+            known.clear();
+        }
+        known.insert(key, found.clone());
+        found
+    }
+}
+
+fn normalise(country: Option<&str>, number: &str) -> Option<String> {
+    let number = number.strip_prefix("tel:").unwrap_or(number);
+    // `+49 (0)30 …`: the trunk prefix is shown, and not dialled from abroad.
+    let digits =
+        plain(&if number.trim_start().starts_with('+') { number.replace("(0)", "") } else { number.to_owned() })?;
+    if let Some(international) = digits.strip_prefix('+') {
+        return international_number(international);
+    }
+    if digits.len() <= SHORT_DIGITS {
+        return None;
+    }
+    let metadata = DATABASE.by_id(country?.to_ascii_uppercase().as_str())?;
+    let prefix_end = metadata.international_prefix().and_then(|prefix| prefix.find(&digits)).filter(|m| m.start() == 0);
+    let abroad = prefix_end.map(|prefix| &digits[prefix.end()..]);
+    if let Some(international) = abroad.filter(|rest| rest.len() >= MIN_DIGITS && !rest.starts_with('0')) {
+        return international_number(international);
+    }
+    let code = metadata.country_code().to_string();
+    let national = match without_code(metadata, &digits, &code) {
+        Some(national) => national,
+        None => without_prefix(metadata, &digits),
+    };
+    bounded(&code, national)
+}
+
+/// Digits, with a `+` before them if there was one; `None` if anything but the usual punctuation stands between.
+fn plain(number: &str) -> Option<String> {
+    let mut digits = String::with_capacity(number.len());
+    for character in number.trim().chars() {
+        match character {
+            '0'..='9' => digits.push(character),
+            '+' if digits.is_empty() => digits.push('+'),
+            ' ' | '\u{a0}' | '-' | '.' | '/' | '(' | ')' => {}
+            _ => return None,
+        }
+    }
+    (!digits.is_empty()).then_some(digits)
+}
+
+fn international_number(digits: &str) -> Option<String> {
+    if digits.starts_with('0') {
+        return None;
+    }
+    let known = (1..=3).filter_map(|length| digits.split_at_checked(length)).find_map(|(code, national)| {
+        let countries = DATABASE.by_code(&code.parse::<u16>().ok()?)?;
+        let main = countries.iter().find(|country| country.is_main_country_for_code()).or(countries.first())?;
+        let complete = main.descriptors().general().is_match(national);
+        Some((code, if complete { national } else { without_prefix(main, national) }))
+    });
+    // A calling code that the metadata does not know is still a number.
+    let (code, national) = known.unwrap_or(("", digits));
+    bounded(code, national)
+}
+
+fn bounded(code: &str, national: &str) -> Option<String> {
+    let length = code.len() + national.len();
+    (MIN_DIGITS..=MAX_DIGITS).contains(&length).then(|| format!("+{code}{national}"))
+}
+
+/// The national number of one sent with its calling code but without `+`, such as `79101234567` in Russia.
+fn without_code<'a>(metadata: &Metadata, digits: &'a str, code: &str) -> Option<&'a str> {
+    let general = metadata.descriptors().general();
+    let national = without_prefix(metadata, digits.strip_prefix(code)?);
+    (!general.is_match(digits) && general.is_match(national)).then_some(national)
+}
+
+/// The number without the trunk prefix (`0` in Germany, `8` in Russia; Italy has none, and keeps its zeros).
+fn without_prefix<'a>(metadata: &Metadata, digits: &'a str) -> &'a str {
+    let Some(national) = metadata.national_prefix().and_then(|prefix| digits.strip_prefix(prefix)) else {
+        return digits;
+    };
+    let general = metadata.descriptors().general();
+    let prefix_belongs = general.is_match(digits) && !general.is_match(national);
+    if prefix_belongs || national.is_empty() { digits } else { national }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn e164(country: &str, number: &str) -> Option<String> {
+        Numbers::default().e164(Some(country).filter(|country| !country.is_empty()), number)
+    }
+
+    #[test]
+    fn national_numbers() {
+        assert_eq!(e164("DE", "022129191999").as_deref(), Some("+4922129191999"));
+        assert_eq!(e164("DE", "0222222222").as_deref(), Some("+49222222222"));
+        assert_eq!(e164("DE", "0301111111").as_deref(), Some("+49301111111"));
+        assert_eq!(e164("IT", "0212345678").as_deref(), Some("+390212345678"));
+        assert_eq!(e164("IT", "3331234567").as_deref(), Some("+393331234567"));
+        assert_eq!(e164("RU", "79101234567").as_deref(), Some("+79101234567"));
+        assert_eq!(e164("RU", "89101234567").as_deref(), Some("+79101234567"));
+        assert_eq!(e164("RU", "8005553535").as_deref(), Some("+78005553535"));
+        assert_eq!(e164("de", "0221 / 2919-1999").as_deref(), Some("+4922129191999"));
+    }
+
+    #[test]
+    fn international_numbers_need_no_country() {
+        assert_eq!(e164("", "+7 (910) 123-45-67").as_deref(), Some("+79101234567"));
+        assert_eq!(e164("", "+390212345678").as_deref(), Some("+390212345678"));
+        assert_eq!(e164("", "+49 (0)221 29191999").as_deref(), Some("+4922129191999"));
+        assert_eq!(e164("DE", "00390212345678").as_deref(), Some("+390212345678"));
+        assert_eq!(e164("", "+12015550123").as_deref(), Some("+12015550123"));
+    }
+
+    #[test]
+    fn what_is_no_number() {
+        for number in ["anonymous", "", "23", "12345", "7777aaaaaaa@fpbx.de", "*43", "+", "+0491234567", "-1"] {
+            assert_eq!(e164("DE", number), None, "{number}");
+        }
+        assert_eq!(e164("", "0301111111"), None);
+        assert_eq!(e164("DE", &"9".repeat(40)), None);
+    }
+}

@@ -1,0 +1,113 @@
+//! What ingest and its decoders are configured with: checked values, per tenant, replaced as a whole on reload.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use trunklog_storage::event::{Micros, Source};
+
+/// The settings in force, shared by all; a reload swaps them.
+#[derive(Clone, Debug, Default)]
+pub struct SharedSettings(Arc<RwLock<Arc<Settings>>>);
+
+impl SharedSettings {
+    /// Starts with these.
+    pub fn new(settings: Settings) -> SharedSettings {
+        SharedSettings(Arc::new(RwLock::new(Arc::new(settings))))
+    }
+
+    /// Those in force now.
+    pub fn load(&self) -> Arc<Settings> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts others in force.
+    pub fn store(&self, settings: Settings) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+/// Settings of all tenants.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// For tenants that have none of their own.
+    pub defaults: TenantSettings,
+    /// By tenant, each already merged over the defaults.
+    pub tenants: BTreeMap<String, TenantSettings>,
+    /// Sizes of what is taken.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Those of this tenant.
+    pub fn of(&self, tenant: &str) -> &TenantSettings {
+        self.tenants.get(tenant).unwrap_or(&self.defaults)
+    }
+}
+
+/// Larger requests are refused with 413.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// One message, or one line of NDJSON.
+    pub message_bytes: usize,
+    /// A report or a bulk body.
+    pub report_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { message_bytes: 1 << 20, report_bytes: 16 << 20 }
+    }
+}
+
+/// Settings of one tenant.
+#[derive(Clone, Debug, Default)]
+pub struct TenantSettings {
+    /// ISO code of the country whose national numbers are sent, such as `DE`.
+    pub country: Option<String>,
+    /// For local times without an offset.
+    pub time_zone: Option<chrono_tz::Tz>,
+    /// Callflow to answer a pivot request with, by dialled number, `*` for all.
+    pub kazoo_callflow: BTreeMap<String, serde_json::Value>,
+    /// Account ids that may send; empty for any.
+    pub kazoo_accounts: Vec<String>,
+    /// Call-control answer to an IncomingCall, by called number, `*` for all.
+    pub placetel_answer: BTreeMap<String, String>,
+    /// Command lines for the IVR, by `<ivrid>/<nodeid>`, `*` for all.
+    pub voispeed_ivr: BTreeMap<String, Vec<String>>,
+    /// Other spellings of parameter names, by the name that the decoder knows.
+    pub voispeed_alias: BTreeMap<String, Vec<String>>,
+    /// Contacts by number, digits only.
+    pub planfix_contacts: Arc<BTreeMap<String, Contact>>,
+    /// Hosts that record links may be fetched from.
+    pub fetch_allow: Vec<String>,
+    /// How long a call may stay open without a message.
+    pub timeouts: BTreeMap<Source, Micros>,
+}
+
+/// Who a number belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// Name of the caller.
+    pub contact_name: String,
+    /// Short code of the employee who looks after them.
+    pub manager: Option<String>,
+}
+
+/// Finds contacts beyond the contacts file: the binary plugs in a look at earlier calls.
+#[async_trait]
+pub trait ContactLookup: Send + Sync + 'static {
+    /// Who this number belongs to, if anybody said.
+    async fn find(&self, tenant: &str, phone: &str) -> Option<Contact>;
+}
+
+/// Knows nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoContacts;
+
+#[async_trait]
+impl ContactLookup for NoContacts {
+    async fn find(&self, _tenant: &str, _phone: &str) -> Option<Contact> {
+        None
+    }
+}

@@ -1,0 +1,27 @@
+//! Events for the decoders' tests.
+
+use bytes::Bytes;
+use trunklog_storage::event::{Event, Micros, Source};
+
+/// When the fixtures were received.
+pub const AT: Micros = 1_767_323_045_000_006;
+
+/// A form that was posted.
+pub fn posted(source: Source, kind: &str, body: &str) -> Event {
+    Event {
+        id: "00000000-0000-7000-8000-000000000000".to_owned(),
+        tenant: "acme".to_owned(),
+        source,
+        kind: kind.to_owned(),
+        received_at: AT,
+        subject: None,
+        structured: false,
+        method: Some("POST".to_owned()),
+        path: Some(format!("/in/{source}")),
+        query: None,
+        headers: std::collections::BTreeMap::new(),
+        content_type: Some("application/x-www-form-urlencoded".to_owned()),
+        error: None,
+        payload: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}

@@ -1,0 +1,196 @@
+//! The query engine: limits, the shared environment, and snapshots for one principal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use datafusion::common::ScalarValue;
+use datafusion::execution::session_state::SessionState;
+use tokio::runtime::Handle;
+use trunklog_storage::archive::{Archive, Snapshot};
+use trunklog_storage::event::{Micros, Offset};
+
+use crate::error::QueryError;
+use crate::guard::{Environment, Gate};
+use crate::moment::{AsOf, Moment};
+use crate::pins::Pins;
+use crate::session::{Session, template};
+
+/// Whose rows may be read. One value decides for all protocols.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    tenant: Option<Arc<str>>,
+}
+
+impl Access {
+    /// The rows of one tenant.
+    pub fn tenant(name: &str) -> Access {
+        Access { tenant: Some(name.into()) }
+    }
+
+    /// Everything; for administrators and the archive's own questions.
+    pub fn all() -> Access {
+        Access { tenant: None }
+    }
+
+    /// The tenant, or `None` for all of them.
+    pub fn only_tenant(&self) -> Option<&Arc<str>> {
+        self.tenant.as_ref()
+    }
+}
+
+/// What one query, and all of them together, may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryLimits {
+    /// Rows of one answer.
+    pub rows: u64,
+    /// Seconds for one answer, waiting for a place included.
+    pub seconds: u64,
+    /// Bytes for all queries; one may take half of them.
+    pub memory_bytes: usize,
+    /// Queries that run at the same time.
+    pub concurrent: usize,
+    /// Queries that may wait for a place.
+    pub queued: usize,
+}
+
+impl Default for QueryLimits {
+    fn default() -> QueryLimits {
+        QueryLimits { rows: 1_000_000, seconds: 60, memory_bytes: 2 << 30, concurrent: 4, queued: 64 }
+    }
+}
+
+/// What all sessions share.
+pub(crate) struct Shared {
+    pub archive: Archive,
+    pub limits: QueryLimits,
+    pub runtime: Handle,
+    pub template: Arc<SessionState>,
+    pub environment: Environment,
+    pub gate: Gate,
+    pub pins: Pins,
+}
+
+/// Answers queries over one archive.
+pub struct QueryEngine {
+    shared: Arc<Shared>,
+}
+
+impl QueryEngine {
+    /// An engine over this archive whose queries run on `runtime`.
+    pub fn new(archive: Archive, limits: QueryLimits, runtime: Handle) -> QueryEngine {
+        let environment = Environment::new(limits.memory_bytes);
+        let template = Arc::new(template(environment.runtime()));
+        let gate = Gate::new(limits.concurrent, limits.queued);
+        let pins = Pins::default();
+        QueryEngine { shared: Arc::new(Shared { archive, limits, runtime, template, environment, gate, pins }) }
+    }
+
+    /// The archive that is read.
+    pub fn archive(&self) -> &Archive {
+        &self.shared.archive
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &QueryLimits {
+        &self.shared.limits
+    }
+
+    /// Where queries run.
+    pub fn runtime(&self) -> &Handle {
+        &self.shared.runtime
+    }
+
+    /// Waits until this offset is visible.
+    pub async fn wait_for(&self, offset: Offset, timeout: Duration) -> Result<(), QueryError> {
+        if self.shared.archive.wait_for(offset, timeout).await { Ok(()) } else { Err(QueryError::NotYet(offset.0)) }
+    }
+
+    /// Takes a snapshot and opens a session on it; everything that the session runs sees the same rows.
+    pub async fn session(&self, access: Access, moment: Moment) -> Result<Session, QueryError> {
+        let snapshot = match moment {
+            Moment::Now => self.snapshot().await?,
+            Moment::Offset(offset) => self.snapshot_as_of(offset).await?,
+            Moment::Time(time) => self.snapshot_at(time).await?,
+        };
+        Ok(self.session_on(access, snapshot))
+    }
+
+    /// A session on a snapshot that was taken before.
+    pub fn session_on(&self, access: Access, snapshot: Snapshot) -> Session {
+        Session::new(Arc::clone(&self.shared), access, snapshot)
+    }
+
+    /// Runs one query over everything that was acknowledged before the call.
+    pub async fn collect(&self, access: &Access, sql: &str) -> Result<(Vec<RecordBatch>, AsOf), QueryError> {
+        let session = self.session(access.clone(), Moment::Now).await?;
+        let collected = session.collect(sql, Vec::new()).await?;
+        Ok((collected.batches, session.as_of()))
+    }
+
+    /// Keeps this session's snapshot for a while, so that [`QueryEngine::resume`] finds it.
+    pub fn pin(&self, session: &Session) {
+        self.shared.pins.keep(session.as_of(), session.snapshot());
+    }
+
+    /// A session on exactly what an earlier answer was read at.
+    pub async fn resume(&self, access: Access, as_of: AsOf) -> Result<Session, QueryError> {
+        if let Some(snapshot) = self.shared.pins.find(as_of) {
+            return Ok(self.session_on(access, snapshot));
+        }
+        let gone = || QueryError::Gone("the snapshot of this cursor".to_owned());
+        let mut snapshot = match self.snapshot_as_of(as_of.offset.ok_or_else(gone)?).await {
+            Err(QueryError::Parameter { .. }) => return Err(gone()),
+            outcome => outcome?,
+        };
+        snapshot.time = as_of.time;
+        Ok(self.session_on(access, snapshot))
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, QueryError> {
+        let archive = self.shared.archive.clone();
+        self.apart(async move { archive.snapshot().await }).await
+    }
+
+    /// The snapshot as it was at this offset.
+    pub(crate) async fn snapshot_as_of(&self, offset: Offset) -> Result<Snapshot, QueryError> {
+        if self.shared.archive.visible().is_none_or(|visible| visible < offset) {
+            return Err(QueryError::parameter("as_of", format!("offset {offset} has not been reached")));
+        }
+        let archive = self.shared.archive.clone();
+        self.apart(async move { archive.snapshot_as_of(offset).await }).await
+    }
+
+    /// What had been received at this time, shown as of then.
+    async fn snapshot_at(&self, time: Micros) -> Result<Snapshot, QueryError> {
+        const LAST: &str = r#"SELECT max(last) FROM (
+            SELECT max("offset") AS last FROM events WHERE received_at <= $1
+            UNION ALL SELECT max("offset") AS last FROM system_events WHERE received_at <= $1)"#;
+        let now = self.session_on(Access::all(), self.snapshot().await?);
+        let bound = ScalarValue::TimestampMicrosecond(Some(time), Some("UTC".into()));
+        let collected = now.collect(LAST, vec![bound]).await?;
+        let last = first_int64(&collected.batches);
+        let Some(offset) = last.and_then(|last| u64::try_from(last).ok()) else {
+            return Err(QueryError::parameter("as_of", "nothing had been received by then"));
+        };
+        let mut snapshot = self.snapshot_as_of(Offset(offset)).await?;
+        snapshot.time = time;
+        Ok(snapshot)
+    }
+
+    /// Snapshots may have to fold, which must not take the threads that serve ingest.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, trunklog_storage::error::Error>> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let outcome = self.shared.runtime.spawn(work).await;
+        Ok(outcome.map_err(|error| QueryError::Internal(error.to_string()))??)
+    }
+}
+
+fn first_int64(batches: &[RecordBatch]) -> Option<i64> {
+    let column = batches.iter().find(|batch| batch.num_rows() > 0)?.column(0);
+    let values = column.as_primitive_opt::<Int64Type>()?;
+    values.is_valid(0).then(|| values.value(0))
+}

@@ -1,0 +1,160 @@
+//! `GET /v1/calls/{call_id}` and its messages.
+
+use arrow::array::RecordBatch;
+use axum::extract::{Path, Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use datafusion::common::ScalarValue;
+use trunklog_storage::event::Source;
+
+use super::QueryState;
+use super::event::{can_belong, decode, to_json};
+use super::parameters::{Common, Parameters};
+use super::problem::Problem;
+use super::rows::Row;
+use crate::error::QueryError;
+use crate::format::json::{write_members, write_object, write_text};
+use crate::session::Session;
+
+const CALL: &str = "SELECT * FROM calls WHERE call_id = $1";
+const BY_KEY: &str =
+    r#"SELECT * FROM events WHERE tenant = $1 AND source = $2 AND call_key = $3 ORDER BY "partition", "offset""#;
+/// VOIspeed's user events without ids: they stand between the call's first and last message.
+const BY_RANGE: &str = r#"SELECT * FROM events WHERE tenant = $1 AND source = 'voispeed' AND call_key IS NULL
+    AND "offset" BETWEEN $2 AND $3 ORDER BY "partition", "offset""#;
+
+/// Keys of calls whose messages carry none begin so.
+const KEYLESS: char = '~';
+
+/// The columns of a message in the timeline.
+const TIMELINE: [&str; 8] =
+    ["event_id", "type", "received_at", "occurred_at", "offset", "duplicate_of", "quarantined", "error"];
+
+/// The call's row and its messages, all at one snapshot.
+struct Found {
+    session: Session,
+    call: Vec<RecordBatch>,
+    events: Vec<RecordBatch>,
+}
+
+impl Found {
+    fn call(&self) -> Result<Row<'_>, Problem> {
+        Row::all(&self.call).next().ok_or_else(|| Problem::not_found("call"))
+    }
+}
+
+pub(super) async fn show(
+    State(state): State<QueryState>,
+    Path(call_id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let found = find(&state, request, call_id).await?;
+    let call = found.call()?;
+    let mut out = b"{".to_vec();
+    let shown = without(call.batch, "recordings")?;
+    write_members(&mut out, &shown, call.at);
+    out.extend_from_slice(b",\"messages\":[");
+    for (index, row) in messages(&state, &found, call).into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_object(&mut out, &only(row.batch, &TIMELINE)?, row.at);
+    }
+    // The objects come with the table of recordings.
+    out.extend_from_slice(b"],\"recordings\":[]");
+    Ok(finish(out, &found))
+}
+
+pub(super) async fn events(
+    State(state): State<QueryState>,
+    Path(call_id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let found = find(&state, request, call_id).await?;
+    let call = found.call()?;
+    let decoder = state.engine.archive().decoder();
+    let mut out = b"{\"items\":[".to_vec();
+    for (index, row) in messages(&state, &found, call).into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.push(b'{');
+        write_members(&mut out, row.batch, row.at);
+        out.extend_from_slice(b",\"text\":");
+        match row.bytes("payload").and_then(|payload| std::str::from_utf8(payload).ok()) {
+            Some(text) => write_text(&mut out, text),
+            None => out.extend_from_slice(b"null"),
+        }
+        let decoded = decode(decoder.as_ref(), row).map(|decoded| to_json(&decoded)).unwrap_or_default();
+        out.extend_from_slice(format!(",\"decoded\":{decoded}}}").as_bytes());
+    }
+    out.push(b']');
+    Ok(finish(out, &found))
+}
+
+async fn find(state: &QueryState, request: Request, call_id: String) -> Result<Found, Problem> {
+    let (parts, _) = request.into_parts();
+    let mut parameters = Parameters::of(&parts.uri)?;
+    let common = Common::take(state, &parts, &mut parameters)?;
+    parameters.nothing_left()?;
+    common.wait(state).await?;
+    let session = state.engine.session(common.access, common.moment).await?;
+    let call = session.collect(CALL, vec![text(&call_id)]).await?.batches;
+    let Some(row) = Row::all(&call).next() else { return Err(Problem::not_found("call")) };
+    let events = timeline(&session, row).await?;
+    Ok(Found { session, call, events })
+}
+
+async fn timeline(session: &Session, call: Row<'_>) -> Result<Vec<RecordBatch>, QueryError> {
+    let column = |name: &str| text(call.text(name).unwrap_or_default());
+    let whole = |name: &str| ScalarValue::Int64(call.whole(name));
+    let (sql, parameters) = if keyless(call) {
+        (BY_RANGE, vec![column("tenant"), whole("first_offset"), whole("last_offset")])
+    } else {
+        (BY_KEY, vec![column("tenant"), column("source"), column("call_key")])
+    };
+    Ok(session.collect(sql, parameters).await?.batches)
+}
+
+/// The rows that are this call's messages.
+fn messages<'a>(state: &QueryState, found: &'a Found, call: Row<'_>) -> Vec<Row<'a>> {
+    let rows = Row::all(&found.events);
+    if !keyless(call) {
+        return rows.collect();
+    }
+    let decoder = state.engine.archive().decoder();
+    rows.filter(|row| decode(decoder.as_ref(), *row).is_some_and(|decoded| can_belong(&decoded, call))).collect()
+}
+
+fn keyless(call: Row<'_>) -> bool {
+    let key = call.text("call_key").unwrap_or_default();
+    call.text("source") == Some(Source::Voispeed.as_str()) && key.starts_with(KEYLESS)
+}
+
+fn text(value: &str) -> ScalarValue {
+    ScalarValue::Utf8(Some(value.to_owned()))
+}
+
+fn only(batch: &RecordBatch, names: &[&str]) -> Result<RecordBatch, QueryError> {
+    let indices: Vec<usize> = names.iter().filter_map(|name| batch.schema_ref().index_of(name).ok()).collect();
+    Ok(batch.project(&indices)?)
+}
+
+fn without(batch: &RecordBatch, name: &str) -> Result<RecordBatch, QueryError> {
+    let fields = batch.schema_ref().fields().iter().enumerate();
+    let indices: Vec<usize> = fields.filter(|(_, field)| field.name() != name).map(|(index, _)| index).collect();
+    Ok(batch.project(&indices)?)
+}
+
+fn finish(mut out: Vec<u8>, found: &Found) -> Response {
+    out.extend_from_slice(format!(",\"as_of\":{}}}", found.session.as_of().to_json()).as_bytes());
+    json_body(out)
+}
+
+/// A body that is JSON already.
+pub(super) fn json_body(body: Vec<u8>) -> Response {
+    let mut response = body.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,170 @@
+//! `POST /v1/sql`.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use datafusion::common::ScalarValue;
+use serde_json::{Map, Value};
+
+use super::QueryState;
+use super::parameters::{Common, Parameters, offset};
+use super::problem::Problem;
+use super::stream::answer;
+use crate::error::QueryError;
+use crate::format::negotiate;
+use crate::moment::Moment;
+
+/// The longest body, in bytes.
+const BODY_BYTES: usize = 1 << 20;
+
+/// What the body says.
+#[derive(Debug, Default, PartialEq)]
+struct Question {
+    sql: String,
+    parameters: Vec<ScalarValue>,
+    min_offset: Option<trunklog_storage::event::Offset>,
+    moment: Option<Moment>,
+}
+
+pub(super) async fn run(State(state): State<QueryState>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let mut parameters = Parameters::of(&parts.uri)?;
+    let mut common = Common::take(&state, &parts, &mut parameters)?;
+    parameters.nothing_left()?;
+    let accept: Vec<&str> = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let Some(format) = negotiate(Some(&accept.join(","))) else {
+        let detail = "there are JSON, NDJSON, CSV, Arrow streams and Parquet";
+        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "No such form", detail));
+    };
+    let question = read(&parts.headers, body).await?;
+    common.min_offset = question.min_offset.or(common.min_offset);
+    common.moment = question.moment.unwrap_or(common.moment);
+    common.wait(&state).await?;
+    let session = state.engine.session(common.access, common.moment).await?;
+    let running = session.start(&question.sql, question.parameters).await?;
+    Ok(answer(state.engine.runtime(), running, format, session.as_of()).await?)
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<Question, Problem> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let body = to_bytes(body, BODY_BYTES).await.map_err(|_| {
+        let detail = format!("at most {BODY_BYTES} bytes are read");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+    })?;
+    let not_text = |_| QueryError::parameter("body", "the body is not UTF-8");
+    let text = std::str::from_utf8(&body).map_err(not_text)?;
+    match kind.as_str() {
+        "application/json" => Ok(from_json(text)?),
+        "text/plain" | "application/sql" => Ok(Question { sql: text.to_owned(), ..Question::default() }),
+        // What curl and bare clients send when they are not told.
+        "" | "application/x-www-form-urlencoded" if text.trim_start().starts_with('{') => Ok(from_json(text)?),
+        "" | "application/x-www-form-urlencoded" => Ok(Question { sql: text.to_owned(), ..Question::default() }),
+        other => {
+            let detail = format!("`{other}` is neither application/json nor text/plain");
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unknown media type", detail))
+        }
+    }
+}
+
+fn from_json(text: &str) -> Result<Question, QueryError> {
+    let wrong =
+        |error: serde_json::Error| QueryError::parameter("body", format!("the body is no JSON object: {error}"));
+    let members: Map<String, Value> = serde_json::from_str(text).map_err(wrong)?;
+    let mut question = Question::default();
+    let mut sql = None;
+    for (name, value) in members {
+        match (name.as_str(), value) {
+            ("sql", Value::String(text)) => sql = Some(text),
+            ("params", Value::Array(values)) => {
+                question.parameters = values.into_iter().map(scalar).collect::<Result<_, _>>()?;
+            }
+            ("params" | "min_offset" | "as_of", Value::Null) => {}
+            ("min_offset", value) => question.min_offset = Some(offset("min_offset", &plain(&value))?),
+            ("as_of", value) => question.moment = Some(Moment::parse(&plain(&value))?),
+            ("sql" | "params", _) => {
+                let detail = format!("`{name}` has the wrong type");
+                return Err(QueryError::parameter(name.as_str(), detail));
+            }
+            _ => {
+                let detail = format!("there is no member `{name}`");
+                return Err(QueryError::parameter(name.as_str(), detail));
+            }
+        }
+    }
+    question.sql = sql.ok_or_else(|| QueryError::parameter("sql", "`sql` is missing"))?;
+    Ok(question)
+}
+
+/// Numbers and strings alike.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn scalar(value: Value) -> Result<ScalarValue, QueryError> {
+    match value {
+        Value::Null => Ok(ScalarValue::Null),
+        Value::Bool(value) => Ok(ScalarValue::Boolean(Some(value))),
+        Value::String(value) => Ok(ScalarValue::Utf8(Some(value))),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Ok(ScalarValue::Int64(Some(whole))),
+            (None, Some(float)) => Ok(ScalarValue::Float64(Some(float))),
+            (None, None) => Err(QueryError::parameter("params", format!("`{number}` is out of range"))),
+        },
+        Value::Array(_) | Value::Object(_) => {
+            Err(QueryError::parameter("params", "parameters are strings, numbers, booleans and null"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trunklog_storage::event::Offset;
+
+    use super::*;
+
+    fn at_fault(text: &str) -> String {
+        match from_json(text).expect_err("is wrong") {
+            QueryError::Parameter { parameter, .. } => parameter,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn reads_questions() {
+        let question = from_json(r#"{"sql":"SELECT $1","params":[1,"a",1.5,true,null],"min_offset":3,"as_of":"7"}"#);
+        let question = question.expect("reads");
+        assert_eq!(question.sql, "SELECT $1");
+        let expected = vec![
+            ScalarValue::Int64(Some(1)),
+            ScalarValue::Utf8(Some("a".into())),
+            ScalarValue::Float64(Some(1.5)),
+            ScalarValue::Boolean(Some(true)),
+            ScalarValue::Null,
+        ];
+        assert_eq!(question.parameters, expected);
+        assert_eq!(question.min_offset, Some(Offset(3)));
+        assert_eq!(question.moment, Some(Moment::Offset(Offset(7))));
+        assert_eq!(
+            from_json(r#"{"sql":"x","min_offset":"4","params":null}"#).expect("reads").min_offset,
+            Some(Offset(4))
+        );
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        assert_eq!(at_fault("{}"), "sql");
+        assert_eq!(at_fault("[]"), "body");
+        assert_eq!(at_fault(r#"{"sql":1}"#), "sql");
+        assert_eq!(at_fault(r#"{"sql":"x","limit":1}"#), "limit");
+        assert_eq!(at_fault(r#"{"sql":"x","params":{}}"#), "params");
+        assert_eq!(at_fault(r#"{"sql":"x","params":[[1]]}"#), "params");
+        assert_eq!(at_fault(r#"{"sql":"x","min_offset":-1}"#), "min_offset");
+        assert_eq!(at_fault(r#"{"sql":"x","as_of":"yesterday"}"#), "as_of");
+    }
+}

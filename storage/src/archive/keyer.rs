@@ -1,0 +1,66 @@
+//! Keys for messages that name no call: VOIspeed user events without any id.
+//!
+//! Such a message goes to the open call of its extension and number, else it starts one. The key of a call made so
+//! is `~<extension>~<number>~<event id of its first message>`; it depends on the order of the log and on nothing else.
+
+use std::collections::HashMap;
+
+use crate::event::{Event, Micros, Source};
+use crate::fact::{CallRef, Decoded, SHORT_WINDOW};
+
+/// What every key made here begins with.
+pub const MADE_KEY: char = '~';
+
+#[derive(Clone, Debug)]
+struct Open {
+    key: String,
+    ended_at: Option<Micros>,
+    last: (Micros, [u8; 32]),
+}
+
+/// The calls without ids, by tenant, extension and number.
+#[derive(Debug, Default)]
+pub(crate) struct Keyer {
+    open: HashMap<(String, String, String), Open>,
+}
+
+impl Keyer {
+    /// The call that this message belongs to. Must be called in log order.
+    pub fn key(&mut self, event: &Event, decoded: &Decoded) -> Option<String> {
+        match &decoded.fact.as_ref()?.0 {
+            CallRef::Key(key) => Some(key.clone()),
+            CallRef::Open { extension, number, starts, ends } => {
+                let slot = (event.tenant.clone(), extension.clone(), number.clone());
+                let at = event.received_at;
+                let current = self.open.get(&slot);
+                let repeats = current.is_some_and(|call| {
+                    call.last.1 == decoded.fingerprint && (at - call.last.0).abs() <= SHORT_WINDOW
+                });
+                let fresh = match current {
+                    None => true,
+                    Some(_) if repeats => false,
+                    Some(call) => call.ended_at.is_some() || *starts,
+                };
+                let key = match current {
+                    Some(call) if !fresh => call.key.clone(),
+                    _ => format!("{MADE_KEY}{extension}{MADE_KEY}{number}{MADE_KEY}{}", event.id),
+                };
+                let ended_at = if *ends { Some(at) } else { current.filter(|_| !fresh).and_then(|call| call.ended_at) };
+                self.open.insert(slot, Open { key: key.clone(), ended_at, last: (at, decoded.fingerprint) });
+                Some(key)
+            }
+        }
+    }
+
+    /// Takes up a stored call, later ones replacing earlier ones of the same extension and number.
+    pub fn restore(&mut self, tenant: &str, source: Source, key: &str, ended_at: Option<Micros>) {
+        if source != Source::Voispeed || !key.starts_with(MADE_KEY) {
+            return;
+        }
+        let mut parts = key.splitn(4, MADE_KEY).skip(1);
+        if let (Some(extension), Some(number)) = (parts.next(), parts.next()) {
+            let slot = (tenant.to_owned(), extension.to_owned(), number.to_owned());
+            self.open.insert(slot, Open { key: key.to_owned(), ended_at, last: (0, [0; 32]) });
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The archive: log, tail, overlay and tables as one thing. What the other crates use.
+//!
+//! ```text
+//!  append ──▶ log (fsync) ──▶ arrived ──▶ sequencer: tail of events, overlay of calls ──▶ snapshot
+//!                                             │ fold                          ▲
+//!                                             ▼                               │ pinned
+//!                                        events, calls (Delta) ───────────────┘
+//! ```
+//!
+//! Two laws: an append returns only after its messages are durable *and* taken in by every later snapshot; a snapshot
+//! is one offset, and Delta and memory are told apart by offset, never by time.
+
+mod duplicates;
+mod fold;
+mod hash;
+mod keyer;
+mod overlay;
+mod rebuild;
+mod sequencer;
+mod snapshot;
+mod startup;
+mod tail;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use datafusion::prelude::SessionContext;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::error::Error;
+use crate::event::{Event, Offset};
+use crate::fact::{Decoded, Decoder, decode_safely};
+use crate::lake::Table;
+use crate::log::{Batch, EmbeddedLog, Log, codec};
+use sequencer::{Arrived, Sequencer};
+
+pub use hash::TableHash;
+pub use keyer::MADE_KEY;
+pub use rebuild::RebuildReport;
+pub use snapshot::{Snapshot, Superseded};
+
+/// Appends longer than this are split, so that a group stays small.
+const SPLIT_BYTES: usize = 4 << 20;
+
+/// A message on its way in: as stored, and what it means.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// As it will be stored.
+    pub event: Event,
+    /// What it means.
+    pub decoded: Decoded,
+}
+
+impl Message {
+    /// Decodes (a decoder that fails quarantines) and sets the event's type and subject to what was found.
+    pub fn new(mut event: Event, decoder: &dyn Decoder) -> Message {
+        let decoded = decode_safely(decoder, &event);
+        event.kind.clone_from(&decoded.kind);
+        event.subject.clone_from(&decoded.call_key);
+        Message { event, decoded }
+    }
+}
+
+/// The answer to one appended message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Where it stands.
+    pub offset: Offset,
+    /// Another delivery of an earlier message.
+    pub duplicate: bool,
+    /// Kept, but not understood.
+    pub quarantined: bool,
+}
+
+/// Settings of the archive.
+#[derive(Clone, Debug)]
+pub struct ArchiveConfig {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Size of a log segment.
+    pub segment_bytes: u64,
+    /// Fold when the tail is this long …
+    pub fold_bytes: u64,
+    /// … or this old.
+    pub fold_interval: Duration,
+    /// Refuse messages while the tail is longer than this.
+    pub tail_limit_bytes: u64,
+    /// Appends that may wait for the log.
+    pub queue_limit: usize,
+    /// Refuse messages while the disk has less free than this.
+    pub min_free_bytes: u64,
+    /// How long superseded files stay readable.
+    pub keep_superseded: Duration,
+    /// Swap a day when its parts have at least this many calls (and more than half of its final calls).
+    pub compact_calls: u64,
+}
+
+impl ArchiveConfig {
+    /// The defaults, with the data in this directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> ArchiveConfig {
+        ArchiveConfig {
+            data_dir: data_dir.into(),
+            segment_bytes: 64 << 20,
+            fold_bytes: 64 << 20,
+            fold_interval: Duration::from_secs(60),
+            tail_limit_bytes: 512 << 20,
+            queue_limit: 4096,
+            min_free_bytes: 256 << 20,
+            keep_superseded: Duration::from_secs(24 * 3600),
+            compact_calls: 5_000,
+        }
+    }
+}
+
+/// How the archive is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// Last acknowledged offset.
+    pub visible: Option<Offset>,
+    /// Last offset that is in every table.
+    pub folded: Option<Offset>,
+    /// Messages not yet in `events`.
+    pub tail_messages: u64,
+    /// Their size in memory.
+    pub tail_bytes: u64,
+    /// Calls merged in memory.
+    pub overlay_calls: u64,
+    /// Size of the log on disk.
+    pub log_bytes: u64,
+    /// Why nothing more is accepted, if so.
+    pub poisoned: Option<String>,
+    /// Seconds since the oldest part of a day was written that no compaction has taken up; 0 if there is none.
+    pub compaction_lag_seconds: u64,
+}
+
+struct Tables {
+    events: Table,
+    calls: Table,
+}
+
+struct Inner {
+    config: ArchiveConfig,
+    decoder: Arc<dyn Decoder>,
+    log: EmbeddedLog,
+    arrived: Arc<Mutex<Vec<Arrived>>>,
+    visible: watch::Sender<Option<Offset>>,
+    sequencer: Mutex<Sequencer>,
+    /// Whoever writes tables holds this; never held by ingest.
+    tables: tokio::sync::Mutex<Tables>,
+    session: SessionContext,
+    wake: Notify,
+    closed: AtomicBool,
+    tail_bytes: std::sync::atomic::AtomicU64,
+    parts_since: Mutex<Option<std::time::Instant>>,
+    background: Mutex<Option<tokio::runtime::Runtime>>,
+}
+
+/// A handle to the archive; cheap to clone.
+#[derive(Clone)]
+pub struct Archive {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Archive").field("data_dir", &self.inner.config.data_dir).finish_non_exhaustive()
+    }
+}
+
+/// What travels with a batch through the log.
+struct Carry {
+    messages: Vec<Message>,
+    duplicate: Arc<[AtomicBool]>,
+}
+
+impl Archive {
+    /// Appends messages; returns when they are durable and visible, with one receipt each, in order.
+    ///
+    /// # Errors
+    /// `Full` and `Busy` before anything is stored, `Poisoned` and `Closed`. A long batch is split: when a later piece
+    /// is refused, the earlier ones are stored (and a retry finds its duplicates marked).
+    pub async fn append(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, Error> {
+        let inner = &self.inner;
+        if inner.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if inner.tail_bytes.load(Ordering::Relaxed) > inner.config.tail_limit_bytes {
+            inner.wake.notify_one();
+            return Err(Error::Full("the tail has reached its limit and waits for the fold".into()));
+        }
+        let mut receipts = Vec::with_capacity(messages.len());
+        let mut piece: Vec<(Bytes, Message)> = Vec::new();
+        let mut bytes = 0;
+        for message in messages {
+            let record = codec::encode(&message.event)?;
+            if bytes + record.len() > SPLIT_BYTES && !piece.is_empty() {
+                self.append_piece(std::mem::take(&mut piece), &mut receipts).await?;
+                bytes = 0;
+            }
+            bytes += record.len();
+            piece.push((record, message));
+        }
+        if !piece.is_empty() {
+            self.append_piece(piece, &mut receipts).await?;
+        }
+        Ok(receipts)
+    }
+
+    async fn append_piece(&self, piece: Vec<(Bytes, Message)>, receipts: &mut Vec<Receipt>) -> Result<(), Error> {
+        let (records, messages): (Vec<Bytes>, Vec<Message>) = piece.into_iter().unzip();
+        let quarantined: Vec<bool> = messages.iter().map(|message| message.decoded.error.is_some()).collect();
+        let duplicate: Arc<[AtomicBool]> = messages.iter().map(|_| AtomicBool::new(false)).collect();
+        let carry = Carry { messages, duplicate: Arc::clone(&duplicate) };
+        let first = self.inner.log.append(Batch { records, carry: Some(Box::new(carry)) }).await?;
+        self.inner.advance();
+        receipts.extend(quarantined.into_iter().enumerate().map(|(index, quarantined)| Receipt {
+            offset: Offset(first.0 + index as u64),
+            duplicate: duplicate[index].load(Ordering::Acquire),
+            quarantined,
+        }));
+        Ok(())
+    }
+
+    /// The last acknowledged offset.
+    pub fn visible(&self) -> Option<Offset> {
+        *self.inner.visible.borrow()
+    }
+
+    /// Waits until this offset is visible; `false` if it is not within the time.
+    pub async fn wait_for(&self, offset: Offset, timeout: Duration) -> bool {
+        let mut visible = self.inner.visible.subscribe();
+        let reached = visible.wait_for(|visible| visible.is_some_and(|visible| visible >= offset));
+        tokio::time::timeout(timeout, reached).await.is_ok_and(|reached| reached.is_ok())
+    }
+
+    /// How the archive is doing.
+    pub fn status(&self) -> Status {
+        let inner = &self.inner;
+        let lag = inner.parts_since.lock().map_or(0, |since| since.elapsed().as_secs());
+        let sequencer = inner.sequencer.lock();
+        Status {
+            visible: self.visible(),
+            folded: sequencer.events_watermark.min(sequencer.calls_watermark),
+            tail_messages: sequencer.tail.messages(),
+            tail_bytes: sequencer.tail.bytes(),
+            overlay_calls: sequencer.overlay.len() as u64,
+            log_bytes: inner.log.disk_bytes(),
+            poisoned: inner.log.poisoned(),
+            compaction_lag_seconds: lag,
+        }
+    }
+
+    /// What gives messages their meaning.
+    pub fn decoder(&self) -> &Arc<dyn Decoder> {
+        &self.inner.decoder
+    }
+
+    /// Takes no more messages, finishes those that wait, folds, and releases the log's lock with the last handle.
+    ///
+    /// # Errors
+    /// If the last fold fails; nothing is lost by that.
+    pub async fn close(&self) -> Result<(), Error> {
+        if self.inner.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.inner.log.close().await;
+        self.inner.wake.notify_waiters();
+        let folded = self.fold_now().await;
+        if let Some(runtime) = self.inner.background.lock().take() {
+            runtime.shutdown_background();
+        }
+        folded.map(|_| ())
+    }
+}
+
+impl Inner {
+    /// Takes in what has become durable.
+    fn advance(&self) {
+        let mut sequencer = self.sequencer.lock();
+        self.advance_locked(&mut sequencer);
+    }
+
+    fn advance_locked(&self, sequencer: &mut Sequencer) {
+        let arrived = std::mem::take(&mut *self.arrived.lock());
+        if arrived.is_empty() {
+            return;
+        }
+        for batch in arrived {
+            sequencer.take(batch);
+        }
+        let bytes = sequencer.tail.bytes();
+        self.tail_bytes.store(bytes, Ordering::Relaxed);
+        if bytes >= self.config.fold_bytes {
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.background.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}

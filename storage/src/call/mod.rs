@@ -1,0 +1,414 @@
+//! `CallState`: everything known about one call, as a join-semilattice.
+//!
+//! The law: [`CallState::merge`] is commutative, associative and idempotent, so that any order, repetition or split
+//! of a call's messages gives the same state (`tests/laws.rs` tries to break it). Every slot is a total order and
+//! merging takes the greater; times take the better rank, then the earliest (ends: see [`CallState::merge`]).
+//! What a table shows is a pure function of the state: [`row`].
+
+mod disposition;
+mod row;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Micros, Offset};
+
+pub use disposition::Disposition;
+pub use row::{CallRow, LegRow};
+
+/// How well a value is known; the better wins, whatever came first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Rank {
+    /// A guess.
+    Guess,
+    /// Worked out from a duration.
+    Derived,
+    /// The receipt of the message that says it.
+    Receipt,
+    /// A time or value that stands in a message.
+    Message,
+    /// A call report or CDR.
+    Report,
+}
+
+/// A time and how well it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp(pub Rank, pub Micros);
+
+/// A value and how well it is known; on equal rank the greater value wins, so that order does not matter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ranked<T>(pub Rank, pub T);
+
+/// Text columns of a call or leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Text {
+    /// `in`, `out` or `internal`.
+    Direction,
+    /// Calling number as sent.
+    From,
+    /// Called number as sent.
+    To,
+    /// Name of the caller.
+    CallerName,
+    /// The PBX's own number that was called or shown.
+    OwnNumber,
+    /// Extension, user or SIP peer.
+    Endpoint,
+    /// Its name.
+    EndpointName,
+    /// Queue or ring group.
+    Queue,
+    /// An id that the caller of the PBX's API chose.
+    ExternalId,
+    /// `caller`, `callee`, `ext` or `remote`.
+    ReleasedBy,
+    /// The outcome in the source's own words.
+    DispositionRaw,
+    /// The number that `queue` takes when more than one leg rang (Planfix: `diversion`).
+    GroupNumber,
+}
+
+/// Whole numbers of a call or leg; durations in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Number {
+    /// Length of the call as the source gives it.
+    Duration,
+    /// Conversation.
+    Talk,
+    /// Ringing.
+    Ring,
+    /// On hold.
+    Hold,
+    /// In an IVR.
+    Ivr,
+    /// Waiting in a queue.
+    Queue,
+    /// Cause value of ITU-T Q.850.
+    CauseQ850,
+    /// Final SIP status.
+    SipStatus,
+}
+
+/// Things that were seen, and cannot be unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Mark {
+    /// A message that starts the call or leg.
+    Started,
+    /// A message that ends the call or leg, with or without an outcome.
+    Ended,
+    /// A call report or CDR with an outcome.
+    Reported,
+    /// Kazoo: a webhook or CDR of the A-leg.
+    ALeg,
+    /// Kazoo: the A-leg came through a carrier resource.
+    ALegByResource,
+    /// Kazoo: a webhook or CDR of a B-leg.
+    BLeg,
+    /// Kazoo: a B-leg went through a carrier resource.
+    BLegByResource,
+    /// Kazoo: a pivot request.
+    Pivot,
+    /// The leg or call went to a mailbox.
+    Voicemail,
+    /// The leg was called off (Planfix `Canceled`): answered elsewhere if another leg was answered.
+    CalledOff,
+    /// A recording was announced.
+    RecordingExpected,
+    /// Bytes of a recording are stored.
+    RecordingAvailable,
+    /// A recording could not be had.
+    RecordingFailed,
+}
+
+/// What is known about a call as a whole, or about one leg.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Track {
+    /// Start (seizure).
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Stamp>,
+    /// Ringing.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub ringing: Option<Stamp>,
+    /// Answer.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Stamp>,
+    /// End.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Stamp>,
+    /// Outcome. Missed is stored as `no_answer`; the row says `missed` for inbound calls.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Ranked<Disposition>>,
+    /// Text columns.
+    #[serde(rename = "t", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub text: BTreeMap<Text, Ranked<String>>,
+    /// Number columns.
+    #[serde(rename = "n", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub number: BTreeMap<Number, Ranked<i64>>,
+    /// What was seen.
+    #[serde(rename = "m", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub marks: BTreeSet<Mark>,
+}
+
+/// A hold or its end, under the fingerprint of its message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Who held.
+    pub party: String,
+    /// Put on hold (`true`) or retrieved.
+    pub held: bool,
+    /// When.
+    pub at: Stamp,
+}
+
+/// The extremes over all deliveries, duplicates included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Earliest receipt.
+    pub first_received_at: Micros,
+    /// Latest receipt.
+    pub last_received_at: Micros,
+    /// Lowest offset.
+    pub first_offset: Offset,
+    /// Highest offset.
+    pub last_offset: Offset,
+}
+
+/// Everything known about one call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CallState {
+    /// The call as a whole (Kazoo: its A-leg).
+    #[serde(rename = "c", default)]
+    pub call: Track,
+    /// Attempts to reach one endpoint, by the source's key for them.
+    #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub legs: BTreeMap<String, Track>,
+    /// Collected digits, by collection.
+    #[serde(rename = "d", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dtmf: BTreeMap<String, Ranked<String>>,
+    /// Other fields worth showing.
+    #[serde(rename = "x", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Ranked<String>>,
+    /// Keys of related calls of the same source.
+    #[serde(rename = "k", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub related: BTreeSet<String>,
+    /// Transfers, each under what tells it from another.
+    #[serde(rename = "f", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub transfers: BTreeSet<String>,
+    /// Holds, by fingerprint of the message.
+    #[serde(rename = "h", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holds: BTreeMap<String, Hold>,
+    /// Recording ids.
+    #[serde(rename = "g", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub recordings: BTreeSet<String>,
+    /// Bookkeeping; set by the archive, not by decoders.
+    #[serde(rename = "z", default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
+}
+
+impl Track {
+    /// Claims a start.
+    pub fn start(&mut self, rank: Rank, at: Micros) -> &mut Self {
+        merge_first(&mut self.start, Some(Stamp(rank, at)));
+        self
+    }
+
+    /// Claims that it rang.
+    pub fn ringing(&mut self, rank: Rank, at: Micros) -> &mut Self {
+        merge_first(&mut self.ringing, Some(Stamp(rank, at)));
+        self
+    }
+
+    /// Claims an answer.
+    pub fn answer(&mut self, rank: Rank, at: Micros) -> &mut Self {
+        merge_first(&mut self.answer, Some(Stamp(rank, at)));
+        self
+    }
+
+    /// Claims an end.
+    pub fn end(&mut self, rank: Rank, at: Micros) -> &mut Self {
+        merge_end(&mut self.end, Some(Stamp(rank, at)));
+        self
+    }
+
+    /// Claims a text; an empty one says nothing.
+    pub fn text(&mut self, field: Text, rank: Rank, value: impl Into<String>) -> &mut Self {
+        let value = value.into();
+        if !value.is_empty() {
+            merge_entry(&mut self.text, field, Ranked(rank, value));
+        }
+        self
+    }
+
+    /// Claims a number.
+    pub fn number(&mut self, field: Number, rank: Rank, value: i64) -> &mut Self {
+        merge_entry(&mut self.number, field, Ranked(rank, value));
+        self
+    }
+
+    /// Claims an outcome; `raw` is the source's own word for it.
+    pub fn outcome(&mut self, rank: Rank, outcome: Disposition, raw: impl Into<String>) -> &mut Self {
+        merge_option(&mut self.outcome, Some(Ranked(rank, outcome)));
+        self.text(Text::DispositionRaw, rank, raw)
+    }
+
+    /// Notes that something was seen.
+    pub fn mark(&mut self, mark: Mark) -> &mut Self {
+        self.marks.insert(mark);
+        self
+    }
+
+    /// Whether it was seen.
+    pub fn has(&self, mark: Mark) -> bool {
+        self.marks.contains(&mark)
+    }
+
+    /// The text, if known.
+    pub fn get(&self, field: Text) -> Option<&str> {
+        self.text.get(&field).map(|ranked| ranked.1.as_str())
+    }
+
+    /// The number, if known.
+    pub fn get_number(&self, field: Number) -> Option<i64> {
+        self.number.get(&field).map(|ranked| ranked.1)
+    }
+
+    fn merge(&mut self, other: Track) {
+        merge_first(&mut self.start, other.start);
+        merge_first(&mut self.ringing, other.ringing);
+        merge_first(&mut self.answer, other.answer);
+        merge_end(&mut self.end, other.end);
+        merge_option(&mut self.outcome, other.outcome);
+        other.text.into_iter().for_each(|(key, value)| merge_entry(&mut self.text, key, value));
+        other.number.into_iter().for_each(|(key, value)| merge_entry(&mut self.number, key, value));
+        self.marks.extend(other.marks);
+    }
+}
+
+impl CallState {
+    /// The leg of this key, made if it is new.
+    pub fn leg(&mut self, key: impl Into<String>) -> &mut Track {
+        self.legs.entry(key.into()).or_default()
+    }
+
+    /// Claims an attribute; an empty one says nothing.
+    pub fn attribute(&mut self, name: impl Into<String>, value: impl Into<String>) -> &mut Self {
+        let value = value.into();
+        if !value.is_empty() {
+            merge_entry(&mut self.attributes, name.into(), Ranked(Rank::Message, value));
+        }
+        self
+    }
+
+    /// Notes collected digits.
+    pub fn digits(&mut self, collection: impl Into<String>, digits: impl Into<String>) -> &mut Self {
+        merge_entry(&mut self.dtmf, collection.into(), Ranked(Rank::Message, digits.into()));
+        self
+    }
+
+    /// Notes a hold or its end. `fingerprint` tells a redelivery from a second hold.
+    pub fn hold(&mut self, fingerprint: impl Into<String>, party: impl Into<String>, held: bool, at: Stamp) -> &mut Self {
+        merge_hold(&mut self.holds, fingerprint.into(), Hold { party: party.into(), held, at });
+        self
+    }
+
+    /// Notes one delivery; the archive calls this for every message, duplicates included.
+    pub fn delivered(&mut self, received_at: Micros, offset: Offset) {
+        let seen = Seen {
+            first_received_at: received_at,
+            last_received_at: received_at,
+            first_offset: offset,
+            last_offset: offset,
+        };
+        merge_seen(&mut self.seen, Some(seen));
+    }
+
+    /// Least upper bound: `self ⊔ other`.
+    ///
+    /// Per slot the better rank wins. On equal rank: the earliest start, ringing and answer; of ends that the
+    /// source itself sent the latest, of ends by receipt the earliest delivery; otherwise the greater value.
+    pub fn merge(&mut self, other: CallState) {
+        self.call.merge(other.call);
+        for (key, leg) in other.legs {
+            self.leg(key).merge(leg);
+        }
+        other.dtmf.into_iter().for_each(|(key, value)| merge_entry(&mut self.dtmf, key, value));
+        other.attributes.into_iter().for_each(|(key, value)| merge_entry(&mut self.attributes, key, value));
+        self.related.extend(other.related);
+        self.transfers.extend(other.transfers);
+        other.holds.into_iter().for_each(|(key, value)| merge_hold(&mut self.holds, key, value));
+        self.recordings.extend(other.recordings);
+        merge_seen(&mut self.seen, other.seen);
+    }
+}
+
+fn merge_first(slot: &mut Option<Stamp>, new: Option<Stamp>) {
+    merge_stamp(slot, new, |_, old, new| new < old);
+}
+
+fn merge_end(slot: &mut Option<Stamp>, new: Option<Stamp>) {
+    merge_stamp(slot, new, |rank, old, new| if rank >= Rank::Message { new > old } else { new < old });
+}
+
+fn merge_stamp(slot: &mut Option<Stamp>, new: Option<Stamp>, takes: impl Fn(Rank, Micros, Micros) -> bool) {
+    let Some(new) = new else { return };
+    let replace = match slot {
+        None => true,
+        Some(old) if old.0 == new.0 => takes(new.0, old.1, new.1),
+        Some(old) => new.0 > old.0,
+    };
+    if replace {
+        *slot = Some(new);
+    }
+}
+
+fn merge_option<T: Ord>(slot: &mut Option<T>, new: Option<T>) {
+    if new > *slot {
+        *slot = new;
+    }
+}
+
+fn merge_entry<K: Ord, T: Ord>(map: &mut BTreeMap<K, T>, key: K, value: T) {
+    match map.entry(key) {
+        std::collections::btree_map::Entry::Vacant(entry) => {
+            entry.insert(value);
+        }
+        std::collections::btree_map::Entry::Occupied(mut entry) => {
+            if value > *entry.get() {
+                entry.insert(value);
+            }
+        }
+    }
+}
+
+fn merge_hold(map: &mut BTreeMap<String, Hold>, key: String, value: Hold) {
+    match map.entry(key) {
+        std::collections::btree_map::Entry::Vacant(entry) => {
+            entry.insert(value);
+        }
+        std::collections::btree_map::Entry::Occupied(mut entry) => {
+            let mut at = Some(entry.get().at);
+            merge_first(&mut at, Some(value.at));
+            let hold = entry.get_mut();
+            hold.at = at.unwrap_or(value.at);
+            // One fingerprint is one message, so party and direction agree; the greater keeps the law if they do not.
+            if (&value.party, value.held) > (&hold.party, hold.held) {
+                hold.party = value.party;
+                hold.held = value.held;
+            }
+        }
+    }
+}
+
+fn merge_seen(slot: &mut Option<Seen>, new: Option<Seen>) {
+    let Some(new) = new else { return };
+    *slot = Some(match *slot {
+        None => new,
+        Some(old) => Seen {
+            first_received_at: old.first_received_at.min(new.first_received_at),
+            last_received_at: old.last_received_at.max(new.last_received_at),
+            first_offset: old.first_offset.min(new.first_offset),
+            last_offset: old.last_offset.max(new.last_offset),
+        },
+    });
+}

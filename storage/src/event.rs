@@ -1,0 +1,150 @@
+//! The event envelope: one message as a telephone system sent it, and the names it goes by. No I/O.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+pub type Micros = i64;
+
+/// Where a message stands in the embedded log: the first message of an archive is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offset(pub u64);
+
+impl std::fmt::Display for Offset {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// The telephone system (or trunklog itself) that a message came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// IP Telecoms and any other Kazoo.
+    Kazoo,
+    /// VirtualPBX, a Kazoo too.
+    Virtualpbx,
+    /// Placetel notify events.
+    Placetel,
+    /// VOIspeed events, IVR callbacks and reports.
+    Voispeed,
+    /// Planfix's telephony API.
+    Planfix,
+    /// What trunklog itself learnt or did.
+    Trunklog,
+}
+
+impl Source {
+    /// The five telephone systems.
+    pub const PBX: [Source; 5] =
+        [Source::Kazoo, Source::Virtualpbx, Source::Placetel, Source::Voispeed, Source::Planfix];
+
+    /// The name in routes, tables and scopes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Kazoo => "kazoo",
+            Source::Virtualpbx => "virtualpbx",
+            Source::Placetel => "placetel",
+            Source::Voispeed => "voispeed",
+            Source::Planfix => "planfix",
+            Source::Trunklog => "trunklog",
+        }
+    }
+
+    /// The source of this name, if there is one.
+    pub fn parse(name: &str) -> Option<Source> {
+        Source::PBX.into_iter().chain([Source::Trunklog]).find(|source| source.as_str() == name)
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// One message, verbatim but for the secret that authenticated it (replaced by `REDACTED` before it gets here).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// UUIDv7 given at receipt, or the CloudEvent's own id in bulk loads.
+    pub id: String,
+    /// The tenant that the key belongs to.
+    pub tenant: String,
+    /// By the route the message came in on.
+    pub source: Source,
+    /// `events.type`, such as `placetel.HungUp`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Receive time.
+    pub received_at: Micros,
+    /// The source's call id; `events.call_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Came through `/in/events` as a structured CloudEvent: source and id are its idempotency key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub structured: bool,
+    /// HTTP method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Path of the request, percent-encoded as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Query of the request without `?`, percent-encoded as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// Selected request headers, names in lower case; no secrets, no signatures.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Content type of the payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Why ingest itself could not take the message apart (a report body that cannot be split); decoding adds its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The body.
+    #[serde(skip)]
+    pub payload: Bytes,
+}
+
+/// Now, in microseconds UTC.
+pub fn now() -> Micros {
+    Utc::now().timestamp_micros()
+}
+
+/// A fresh event id (UUIDv7).
+pub fn new_event_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// RFC 3339 in UTC with six digits, the only form in which trunklog prints a time.
+pub fn format_time(at: Micros) -> String {
+    DateTime::<Utc>::from_timestamp_micros(at)
+        .unwrap_or(DateTime::<Utc>::UNIX_EPOCH)
+        .to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// Parses RFC 3339 (any offset); `None` if it is not that.
+pub fn parse_time(text: &str) -> Option<Micros> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_micros())
+}
+
+/// Our id of a call: the first 128 bits of SHA-256 over tenant, source and the source's key, in hex.
+pub fn call_id(tenant: &str, source: Source, key: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [tenant, "\0", source.as_str(), "\0", key] {
+        hash.update(part.as_bytes());
+    }
+    hex(&hash.finalize()[..16])
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).map(char::from).collect()
+}

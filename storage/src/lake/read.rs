@@ -1,0 +1,210 @@
+//! The archive's own reads of the stored tables: call states, key homes, recent fingerprints, messages in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use bytes::Bytes;
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, col, lit};
+use futures::{Stream, StreamExt, TryStreamExt};
+
+use crate::error::Error;
+use crate::event::{Event, Micros, Offset, Source};
+use crate::rows::{KeyedCall, decode_state, parse_day};
+
+/// Where a stored call lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCall {
+    /// Our id.
+    pub call_id: String,
+    /// Home day, in days since 1970-01-01.
+    pub day: i32,
+    /// In the final tier.
+    pub is_final: bool,
+}
+
+/// A message of the `events` table, with what the fold had found out.
+pub struct StoredEvent {
+    /// The message.
+    pub event: Event,
+    /// Its offset.
+    pub offset: Offset,
+}
+
+/// What the index of recent fingerprints needs of a stored message.
+pub struct StoredFingerprint {
+    /// Tenant.
+    pub tenant: String,
+    /// Source.
+    pub source: Source,
+    /// Hex.
+    pub fingerprint: String,
+    /// The message's id.
+    pub event_id: String,
+    /// Receipt.
+    pub received_at: Micros,
+    /// Offset.
+    pub offset: Offset,
+}
+
+fn text<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::StringArray, Error> {
+    let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+    column.ok_or_else(|| Error::Corrupt(format!("column `{name}` is missing or not text")))
+}
+
+fn missing(name: &str) -> Error {
+    Error::Corrupt(format!("column `{name}` is missing or of another type"))
+}
+
+fn optional(array: &arrow::array::StringArray, row: usize) -> Option<String> {
+    array.is_valid(row).then(|| array.value(row).to_owned())
+}
+
+fn source(name: &str) -> Result<Source, Error> {
+    Source::parse(name).ok_or_else(|| Error::Corrupt(format!("source `{name}` is unknown")))
+}
+
+fn as_text(name: &str) -> Expr {
+    cast(col(name), arrow::datatypes::DataType::Utf8).alias(name)
+}
+
+fn scan(session: &SessionContext, table: &Arc<dyn TableProvider>, filter: Option<Expr>, columns: Vec<Expr>) -> Result<DataFrame, Error> {
+    let frame = session.read_table(Arc::clone(table))?;
+    let frame = if let Some(filter) = filter { frame.filter(filter)? } else { frame };
+    Ok(frame.select(columns)?)
+}
+
+/// Where every stored call lives.
+pub async fn homes(session: &SessionContext, calls: &Arc<dyn TableProvider>) -> Result<Vec<StoredCall>, Error> {
+    let mut stream = scan(session, calls, None, vec![col("call_id"), as_text("day"), as_text("tier")])?.execute_stream().await?;
+    let mut homes = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        let (ids, days, tiers) = (text(&batch, "call_id")?, text(&batch, "day")?, text(&batch, "tier")?);
+        for row in 0..batch.num_rows() {
+            let day = parse_day(days.value(row)).ok_or_else(|| missing("day"))?;
+            homes.push(StoredCall { call_id: ids.value(row).to_owned(), day, is_final: tiers.value(row) == "final" });
+        }
+    }
+    Ok(homes)
+}
+
+/// The states of the stored rows that match.
+pub async fn states(session: &SessionContext, calls: &Arc<dyn TableProvider>, filter: Expr) -> Result<Vec<KeyedCall>, Error> {
+    let columns = vec![col("tenant"), col("source"), col("call_id"), col("call_key"), as_text("day"), col("fold")];
+    let mut stream = scan(session, calls, Some(filter), columns)?.execute_stream().await?;
+    let mut calls = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        let (tenants, sources) = (text(&batch, "tenant")?, text(&batch, "source")?);
+        let (ids, keys, days) = (text(&batch, "call_id")?, text(&batch, "call_key")?, text(&batch, "day")?);
+        let folds = batch.column_by_name("fold").and_then(|column| column.as_binary_opt::<i32>()).ok_or_else(|| missing("fold"))?;
+        for row in 0..batch.num_rows() {
+            calls.push(KeyedCall {
+                tenant: tenants.value(row).into(),
+                source: source(sources.value(row))?,
+                call_id: ids.value(row).into(),
+                key: keys.value(row).into(),
+                day: parse_day(days.value(row)).ok_or_else(|| missing("day"))?,
+                state: Arc::new(decode_state(folds.value(row))?),
+            });
+        }
+    }
+    Ok(calls)
+}
+
+/// Fingerprints of stored messages received since, or at this offset or after.
+pub async fn fingerprints(
+    session: &SessionContext,
+    events: &Arc<dyn TableProvider>,
+    since: Micros,
+    from: Offset,
+) -> Result<Vec<StoredFingerprint>, Error> {
+    let time = lit(datafusion::scalar::ScalarValue::TimestampMicrosecond(Some(since), Some("UTC".into())));
+    let filter = col("received_at").gt_eq(time).or(col("offset").gt_eq(lit(from.0.cast_signed())));
+    let columns = ["tenant", "source", "fingerprint", "event_id", "received_at", "offset"].map(col).to_vec();
+    let frame = scan(session, events, Some(filter), columns)?.sort(vec![col("offset").sort(true, false)])?;
+    let mut stream = frame.execute_stream().await?;
+    let mut found = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        let (tenants, sources) = (text(&batch, "tenant")?, text(&batch, "source")?);
+        let (prints, ids) = (text(&batch, "fingerprint")?, text(&batch, "event_id")?);
+        let (times, offsets) = times_and_offsets(&batch)?;
+        for row in 0..batch.num_rows() {
+            found.push(StoredFingerprint {
+                tenant: tenants.value(row).to_owned(),
+                source: source(sources.value(row))?,
+                fingerprint: prints.value(row).to_owned(),
+                event_id: ids.value(row).to_owned(),
+                received_at: times.value(row),
+                offset: Offset(offsets.value(row).cast_unsigned()),
+            });
+        }
+    }
+    Ok(found)
+}
+
+type TimesAndOffsets<'a> = (&'a arrow::array::TimestampMicrosecondArray, &'a arrow::array::Int64Array);
+
+fn times_and_offsets(batch: &RecordBatch) -> Result<TimesAndOffsets<'_>, Error> {
+    let times = batch.column_by_name("received_at").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+    let offsets = batch.column_by_name("offset").and_then(|column| column.as_primitive_opt::<Int64Type>());
+    Ok((times.ok_or_else(|| missing("received_at"))?, offsets.ok_or_else(|| missing("offset"))?))
+}
+
+/// Stored messages with `from < offset <= until`, in offset order.
+pub async fn messages(
+    session: &SessionContext,
+    events: &Arc<dyn TableProvider>,
+    after: Option<Offset>,
+    until: Option<Offset>,
+) -> Result<impl Stream<Item = Result<Vec<StoredEvent>, Error>> + use<>, Error> {
+    let mut filter = col("offset").gt_eq(lit(after.map_or(0, |offset| offset.0.cast_signed() + 1)));
+    if let Some(until) = until {
+        filter = filter.and(col("offset").lt_eq(lit(until.0.cast_signed())));
+    }
+    let columns = [
+        "tenant", "source", "type", "event_id", "call_key", "received_at", "offset", "method", "path", "query", "headers",
+        "content_type", "payload", "error",
+    ];
+    let frame = scan(session, events, Some(filter), columns.map(col).to_vec())?;
+    let stream = frame.sort(vec![col("offset").sort(true, false)])?.execute_stream().await?;
+    Ok(stream.map(|batch| batch.map_err(Error::from).and_then(|batch| decode_messages(&batch))))
+}
+
+/// The messages of a batch that has all columns of `events` but the derived ones.
+pub fn decode_messages(batch: &RecordBatch) -> Result<Vec<StoredEvent>, Error> {
+    let (tenants, sources, kinds) = (text(batch, "tenant")?, text(batch, "source")?, text(batch, "type")?);
+    let (ids, keys, methods) = (text(batch, "event_id")?, text(batch, "call_key")?, text(batch, "method")?);
+    let (paths, queries, content_types) = (text(batch, "path")?, text(batch, "query")?, text(batch, "content_type")?);
+    let (times, offsets) = times_and_offsets(batch)?;
+    let headers = batch.column_by_name("headers").and_then(|column| column.as_map_opt()).ok_or_else(|| missing("headers"))?;
+    let payloads = batch.column_by_name("payload").and_then(|column| column.as_binary_opt::<i32>()).ok_or_else(|| missing("payload"))?;
+    let mut messages = Vec::with_capacity(batch.num_rows());
+    for row in 0..batch.num_rows() {
+        let entries = headers.value(row);
+        let (names, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+        let headers: BTreeMap<String, String> =
+            (0..entries.len()).map(|entry| (names.value(entry).to_owned(), values.value(entry).to_owned())).collect();
+        messages.push(StoredEvent {
+            offset: Offset(offsets.value(row).cast_unsigned()),
+            event: Event {
+                id: ids.value(row).to_owned(),
+                tenant: tenants.value(row).to_owned(),
+                source: source(sources.value(row))?,
+                kind: kinds.value(row).to_owned(),
+                received_at: times.value(row),
+                subject: optional(keys, row),
+                structured: false,
+                method: optional(methods, row),
+                path: optional(paths, row),
+                query: optional(queries, row),
+                headers,
+                content_type: optional(content_types, row),
+                error: None,
+                payload: Bytes::copy_from_slice(payloads.value(row)),
+            },
+        });
+    }
+    Ok(messages)
+}

@@ -1,0 +1,21 @@
+//! trunklog's storage: everything that must survive a crash. It knows no HTTP and no telephone system.
+//!
+//! The map: [`event`] (a message as sent) → [`log`] (durable, in order) → [`fact`] (what a message means) →
+//! [`call`] (a call as a semilattice) → [`lake`] (Delta tables), and [`archive`], which is all of it as one thing.
+//!
+//! The two laws: an acknowledged message is on disk; an answer is read from one snapshot.
+
+pub mod archive;
+pub mod call;
+pub mod error;
+pub mod event;
+pub mod fact;
+pub mod keys;
+mod lake;
+pub mod log;
+mod objects;
+mod rows;
+pub mod schema;
+
+pub use error::Error;
+pub(crate) use log::sync_directory as log_sync_directory;

@@ -1,0 +1,97 @@
+//! The durable log: the truth in flight.
+//!
+//! ```text
+//!   first                                   durable end
+//!     |                                          |
+//!     v                                          v
+//!  [ trimmed ][ o  o  o  o  o  o  o  o  o  o  o ][ waiting appends ]
+//!              `-- readable ------------------'    not yet acknowledged
+//! ```
+//!
+//! The law: if [`Log::append`] returns, the records are on disk (or acknowledged by every replica) and stay readable
+//! until they are trimmed, across any crash. Offsets are dense and in append order. Before `append` returns, the
+//! records have been handed to the publisher, in offset order. `conformance` holds every implementation to this.
+
+pub mod codec;
+pub mod conformance;
+pub mod embedded;
+mod segment;
+
+pub(crate) use segment::sync_directory;
+
+use std::any::Any;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::event::Offset;
+
+pub use embedded::{EmbeddedLog, LogConfig};
+
+/// Records to append together, and what the publisher gets along with them (never written).
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Encoded records, not empty.
+    pub records: Vec<Bytes>,
+    /// Handed to the publisher as it is, so that it need not decode what the caller has at hand.
+    pub carry: Option<Box<dyn Any + Send>>,
+}
+
+/// A batch that has become durable.
+#[derive(Debug)]
+pub struct Published {
+    /// Offset of the first record.
+    pub first: Offset,
+    /// The batch.
+    pub batch: Batch,
+}
+
+/// Called in offset order, before the append returns; must be quick and must not fail.
+pub type Publisher = Box<dyn FnMut(Published) + Send>;
+
+/// What can be read: offsets from `first` up to, not including, `next`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Lowest offset that is still there.
+    pub first: Offset,
+    /// The offset that the next record will get.
+    pub next: Offset,
+}
+
+/// The contract of a log; see the module's documentation.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Appends all records of the batch or none of them; returns the first offset once they are durable.
+    ///
+    /// # Errors
+    /// `Full` and `Busy` before anything is written; `Poisoned` when a write or sync failed, and from then on.
+    async fn append(&self, batch: Batch) -> Result<Offset, Error>;
+
+    /// Records from this offset on, in order, about `limit_bytes` of them (at least one if there is one).
+    ///
+    /// # Errors
+    /// `Gone` when the offset was trimmed, `Corrupt` when what was acknowledged does not verify.
+    fn read(&self, from: Offset, limit_bytes: usize) -> Result<Vec<(Offset, Bytes)>, Error>;
+
+    /// What can be read now.
+    fn bounds(&self) -> Bounds;
+
+    /// Forgets records before this offset, as far as that is cheap (whole segments).
+    ///
+    /// # Errors
+    /// `Io` when the file system refuses; nothing that must be kept is lost by that.
+    fn trim(&self, before: Offset) -> Result<(), Error>;
+
+    /// The log's identity: part of the application id under which tables store their offsets.
+    fn identity(&self) -> &str;
+
+    /// Why the log takes no more records, if so.
+    fn poisoned(&self) -> Option<String>;
+
+    /// Bytes that the log takes on disk.
+    fn disk_bytes(&self) -> u64;
+
+    /// Stops taking records and returns when the last append is answered.
+    async fn close(&self);
+}

@@ -1,0 +1,266 @@
+//! One segment file: header, frames, and how to tell a torn tail from corruption. Plain blocking code.
+//!
+//! ```text
+//! 0      magic "TRUNKLG1" | identity 16 | base offset u64 | nonce 16 | crc32c u32        (4096 bytes, zero padded)
+//! 4096   frame | frame | … | zeros, or frames of a former life
+//! frame  magic u32 | crc32c u32 | payload length u32 | record count u32 | first offset u64 | payload, padded to 8
+//! ```
+//!
+//! Frame checksums are seeded with identity, base offset and nonce, so a frame of a former life never verifies.
+//! A frame is one group and is written only after the sync of the one before returned: a frame that does not verify
+//! and is followed by one that does is corruption; followed by none, it is a torn tail that nobody was told of.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, Bytes};
+use uuid::Uuid;
+
+use crate::error::{Context, Error};
+use crate::event::Offset;
+
+const SEGMENT_MAGIC: &[u8; 8] = b"TRUNKLG1";
+const FRAME_MAGIC: u32 = 0x4d52_4654;
+const FRAME_HEADER: usize = 24;
+/// Where frames begin.
+pub(super) const HEADER_BYTES: u64 = 4096;
+
+/// Where a frame stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameAt {
+    pub first: u64,
+    pub count: u32,
+    pub position: u64,
+}
+
+/// An open segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub path: PathBuf,
+    pub base: u64,
+    file: File,
+    seed: u32,
+    capacity: u64,
+    pub end: u64,
+    pub frames: Vec<FrameAt>,
+}
+
+/// What a scan found behind the last good frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Clean,
+    Torn { position: u64 },
+}
+
+pub(super) fn file_name(base: u64) -> String {
+    format!("{base:020}.seg")
+}
+
+/// Makes a spare of this size, filled with zeros and synced, so that appends never grow a file.
+pub(super) fn write_spare(path: &Path, bytes: u64) -> Result<(), Error> {
+    let what = || format!("preparing log segment `{}`", path.display());
+    let made = (|| {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+        let zeros = vec![0; 1 << 20];
+        let mut left = bytes;
+        while left > 0 {
+            let piece = left.min(zeros.len() as u64);
+            file.write_all(&zeros[..usize::try_from(piece).unwrap_or(zeros.len())])?;
+            left -= piece;
+        }
+        file.sync_all()
+    })();
+    if made.is_err() {
+        // A half-made spare is of no use and may be what fills the disk.
+        let _ = std::fs::remove_file(path);
+    }
+    made.context(what())
+}
+
+impl Segment {
+    /// Turns a spare into the segment that begins at `base`: header written and synced, then renamed, then the
+    /// directory synced.
+    pub fn begin(directory: &Path, spare: &Path, identity: Uuid, base: u64) -> Result<Segment, Error> {
+        let path = directory.join(file_name(base));
+        let what = || format!("beginning log segment `{}`", path.display());
+        let header = header(identity, base, Uuid::new_v4());
+        let file = OpenOptions::new().read(true).write(true).open(spare).context(what())?;
+        file.write_all_at(&header, 0).context(what())?;
+        file.sync_data().context(what())?;
+        std::fs::rename(spare, &path).context(what())?;
+        sync_directory(directory)?;
+        let capacity = file.metadata().context(what())?.len();
+        let seed = crc32c::crc32c(&header[8..48]);
+        Ok(Segment { path, base, file, seed, capacity, end: HEADER_BYTES, frames: Vec::new() })
+    }
+
+    /// Opens and scans a segment. `last` says that a torn tail is allowed.
+    pub fn open(path: &Path, identity: Uuid, last: bool) -> Result<(Segment, Rest), Error> {
+        let what = || format!("opening log segment `{}`", path.display());
+        let mut file = OpenOptions::new().read(true).write(true).open(path).context(what())?;
+        let mut header = [0; HEADER_BYTES as usize];
+        file.read_exact(&mut header).context(what())?;
+        let (base, seed) = check_header(path, &header, identity)?;
+        let capacity = file.metadata().context(what())?.len();
+        let mut segment = Segment { path: path.to_owned(), base, file, seed, capacity, end: HEADER_BYTES, frames: Vec::new() };
+        let rest = segment.scan(last)?;
+        Ok((segment, rest))
+    }
+
+    /// Bytes that a frame for this payload takes.
+    pub fn frame_bytes(payload: usize) -> u64 {
+        (FRAME_HEADER + payload).next_multiple_of(8) as u64
+    }
+
+    pub fn has_room(&self, payload: usize) -> bool {
+        self.end + Self::frame_bytes(payload) <= self.capacity
+    }
+
+    /// The offset after the last record.
+    pub fn next(&self) -> u64 {
+        self.frames.last().map_or(self.base, |frame| frame.first + u64::from(frame.count))
+    }
+
+    /// Writes one frame and syncs it. On an error the segment must not be written again.
+    pub fn write(&mut self, records: &[Bytes]) -> std::io::Result<()> {
+        let first = self.next();
+        let count = u32::try_from(records.len()).map_err(std::io::Error::other)?;
+        let payload: usize = records.iter().map(|record| 4 + record.len()).sum();
+        let length = u32::try_from(payload).map_err(std::io::Error::other)?;
+        let mut frame = Vec::with_capacity(FRAME_HEADER + payload + 8);
+        frame.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(&length.to_le_bytes());
+        frame.extend_from_slice(&count.to_le_bytes());
+        frame.extend_from_slice(&first.to_le_bytes());
+        for record in records {
+            frame.extend_from_slice(&u32::try_from(record.len()).map_err(std::io::Error::other)?.to_le_bytes());
+            frame.extend_from_slice(record);
+        }
+        let crc = crc32c::crc32c_append(self.seed, &frame[8..]);
+        frame[4..8].copy_from_slice(&crc.to_le_bytes());
+        frame.resize(frame.len().next_multiple_of(8), 0);
+        self.file.write_all_at(&frame, self.end)?;
+        self.file.sync_data()?;
+        self.frames.push(FrameAt { first, count, position: self.end });
+        self.end += frame.len() as u64;
+        Ok(())
+    }
+
+    /// The records of the frame at this position.
+    pub fn read(&self, frame: FrameAt) -> Result<Vec<(Offset, Bytes)>, Error> {
+        let corrupt = |what: &str| {
+            let last = frame.first + u64::from(frame.count) - 1;
+            Error::Corrupt(format!("log `{}`: offsets {} to {last}: {what}", self.path.display(), frame.first))
+        };
+        let mut header = [0; FRAME_HEADER];
+        let context = || format!("reading log segment `{}`", self.path.display());
+        self.file.read_exact_at(&mut header, frame.position).context(context())?;
+        let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
+        if Self::frame_bytes(length) > self.capacity {
+            return Err(corrupt("impossible length"));
+        }
+        let mut payload = vec![0; length];
+        self.file.read_exact_at(&mut payload, frame.position + FRAME_HEADER as u64).context(context())?;
+        let crc = crc32c::crc32c_append(crc32c::crc32c_append(self.seed, &header[8..]), &payload);
+        if crc.to_le_bytes() != header[4..8] {
+            return Err(corrupt("checksum does not match"));
+        }
+        let mut payload = Bytes::from(payload);
+        let mut records = Vec::with_capacity(frame.count as usize);
+        for index in 0..u64::from(frame.count) {
+            if payload.remaining() < 4 {
+                return Err(corrupt("records are cut off"));
+            }
+            let length = payload.get_u32_le() as usize;
+            if payload.remaining() < length {
+                return Err(corrupt("records are cut off"));
+            }
+            records.push((Offset(frame.first + index), payload.split_to(length)));
+        }
+        Ok(records)
+    }
+
+    fn scan(&mut self, last: bool) -> Result<Rest, Error> {
+        let context = || format!("scanning log segment `{}`", self.path.display());
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(0)).context(context())?;
+        self.file.read_to_end(&mut bytes).context(context())?;
+        let mut position = HEADER_BYTES as usize;
+        while let Some((frame, end)) = self.verify(&bytes, position) {
+            if frame.first != self.next() {
+                break;
+            }
+            self.frames.push(frame);
+            position = end;
+        }
+        self.end = position as u64;
+        if bytes[position.min(bytes.len())..].iter().all(|byte| *byte == 0) {
+            return Ok(Rest::Clean);
+        }
+        let next = self.next();
+        let later = (position..bytes.len().saturating_sub(FRAME_HEADER)).step_by(8);
+        for candidate in later {
+            if let Some((frame, _)) = self.verify(&bytes, candidate)
+                && frame.first >= next
+            {
+                return Err(Error::Corrupt(format!(
+                    "log `{}`: the records from offset {next} do not verify, but those from {} do",
+                    self.path.display(),
+                    frame.first
+                )));
+            }
+        }
+        // Bytes of a former life look like this too; only a frame magic says that a write had begun.
+        let begun = bytes.get(position..position + 4) == Some(&FRAME_MAGIC.to_le_bytes()[..]);
+        Ok(if last && begun { Rest::Torn { position: self.end } } else { Rest::Clean })
+    }
+
+    fn verify(&self, bytes: &[u8], position: usize) -> Option<(FrameAt, usize)> {
+        let header = bytes.get(position..position + FRAME_HEADER)?;
+        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        if word(0) != FRAME_MAGIC {
+            return None;
+        }
+        let end = position + FRAME_HEADER + word(8) as usize;
+        let content = bytes.get(position + 8..end)?;
+        if crc32c::crc32c_append(self.seed, content) != word(4) {
+            return None;
+        }
+        let first = u64::from(word(16)) | u64::from(word(20)) << 32;
+        Some((FrameAt { first, count: word(12), position: position as u64 }, end.next_multiple_of(8)))
+    }
+}
+
+fn header(identity: Uuid, base: u64, nonce: Uuid) -> Vec<u8> {
+    let mut header = Vec::with_capacity(HEADER_BYTES as usize);
+    header.extend_from_slice(SEGMENT_MAGIC);
+    header.extend_from_slice(identity.as_bytes());
+    header.extend_from_slice(&base.to_le_bytes());
+    header.extend_from_slice(nonce.as_bytes());
+    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+    header.resize(HEADER_BYTES as usize, 0);
+    header
+}
+
+fn check_header(path: &Path, header: &[u8], identity: Uuid) -> Result<(u64, u32), Error> {
+    let corrupt = |what: &str| Error::Corrupt(format!("log segment `{}`: {what}", path.display()));
+    if &header[..8] != SEGMENT_MAGIC || crc32c::crc32c(&header[..48]).to_le_bytes() != header[48..52] {
+        return Err(corrupt("the header does not verify"));
+    }
+    if &header[8..24] != identity.as_bytes() {
+        return Err(corrupt("it belongs to another log"));
+    }
+    let base = u64::from_le_bytes(header[24..32].try_into().map_err(|_| corrupt("short header"))?);
+    if path.file_name().and_then(|name| name.to_str()) != Some(&file_name(base)) {
+        return Err(corrupt("its name and its base offset differ"));
+    }
+    Ok((base, crc32c::crc32c(&header[8..48])))
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), Error> {
+    File::open(directory).and_then(|file| file.sync_all()).context(format!("syncing `{}`", directory.display()))
+}

@@ -1,0 +1,191 @@
+//! Object storage on a local disk, made durable: `object_store`'s own local file system never syncs.
+//!
+//! The law: when a put, a multipart upload, a copy or a rename returns, the file's bytes and its directory entry (and
+//! those of directories made on the way) are on disk. A put is synced before it becomes visible, so that no crash
+//! shows an empty commit.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+use parking_lot::Mutex;
+
+/// A local file system whose writes are durable when they return.
+#[derive(Debug, Clone)]
+pub struct DurableStore {
+    inner: Arc<LocalFileSystem>,
+    root: PathBuf,
+    /// Directories whose own entry is known to be on disk.
+    durable: Arc<Mutex<HashSet<PathBuf>>>,
+    staged: Arc<AtomicU64>,
+}
+
+impl DurableStore {
+    /// A store whose `/` is this directory, which must exist.
+    ///
+    /// # Errors
+    /// If the directory cannot be used.
+    pub fn new(root: &FilePath) -> Result<DurableStore> {
+        let inner = LocalFileSystem::new_with_prefix(root)?;
+        let root = std::fs::canonicalize(root).map_err(failed)?;
+        Ok(DurableStore {
+            inner: Arc::new(inner),
+            durable: Arc::new(Mutex::new(HashSet::from([root.clone()]))),
+            root,
+            staged: Arc::default(),
+        })
+    }
+
+    /// Syncs a file that the inner store has put in place, then its directories.
+    async fn sync(&self, location: &Path) -> Result<()> {
+        let path = self.inner.path_to_filesystem(location)?;
+        let store = self.clone();
+        blocking(move || {
+            File::open(&path)?.sync_all()?;
+            store.sync_directories(&path)
+        })
+        .await
+    }
+
+    /// Syncs the directory of a new file and, once, the directories above it that were made for it.
+    fn sync_directories(&self, file: &FilePath) -> std::io::Result<()> {
+        let Some(parent) = file.parent() else { return Ok(()) };
+        File::open(parent)?.sync_all()?;
+        let mut directory = parent.to_owned();
+        while directory != self.root && !self.durable.lock().contains(&directory) {
+            let Some(above) = directory.parent().map(FilePath::to_owned) else { break };
+            File::open(&above)?.sync_all()?;
+            self.durable.lock().insert(directory);
+            directory = above;
+        }
+        Ok(())
+    }
+
+    fn put_durably(&self, path: &FilePath, payload: &PutPayload, create: bool) -> std::io::Result<()> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        // The inner store hides names that end in `#` and digits from listings: its own mark of a staged file.
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        let mut staged = path.as_os_str().to_owned();
+        staged.push(format!("#{}{number}", std::process::id()));
+        let staged = PathBuf::from(staged);
+        let written = (|| {
+            let mut file = File::create(&staged)?;
+            payload.iter().try_for_each(|piece| file.write_all(piece))?;
+            file.sync_all()?;
+            if create { std::fs::hard_link(&staged, path) } else { std::fs::rename(&staged, path) }
+        })();
+        if create || written.is_err() {
+            let _ = std::fs::remove_file(&staged);
+        }
+        written?;
+        self.sync_directories(path)
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| failed(std::io::Error::other(error)))?.map_err(failed)
+}
+
+fn failed(error: std::io::Error) -> StoreError {
+    StoreError::Generic { store: "DurableStore", source: Box::new(error) }
+}
+
+impl std::fmt::Display for DurableStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "DurableStore({})", self.root.display())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for DurableStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let create = match options.mode {
+            PutMode::Create => true,
+            PutMode::Overwrite => false,
+            PutMode::Update(_) => return self.inner.put_opts(location, payload, options).await,
+        };
+        let path = self.inner.path_to_filesystem(location)?;
+        let store = self.clone();
+        let name = location.to_string();
+        let written = tokio::task::spawn_blocking(move || store.put_durably(&path, &payload, create)).await;
+        match written.map_err(|error| failed(std::io::Error::other(error)))? {
+            Ok(()) => Ok(PutResult { e_tag: None, version: None }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(StoreError::AlreadyExists { path: name, source: Box::new(error) })
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let inner = self.inner.put_multipart_opts(location, options).await?;
+        Ok(Box::new(DurableUpload { inner, store: self.clone(), location: location.clone() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<bytes::Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await?;
+        self.sync(to).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.inner.rename_opts(from, to, options).await?;
+        self.sync(to).await
+    }
+}
+
+#[derive(Debug)]
+struct DurableUpload {
+    inner: Box<dyn MultipartUpload>,
+    store: DurableStore,
+    location: Path,
+}
+
+#[async_trait]
+impl MultipartUpload for DurableUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let result = self.inner.complete().await?;
+        self.store.sync(&self.location).await?;
+        Ok(result)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
+    }
+}

@@ -1,0 +1,14 @@
+//! The black-box tests, linked once: one file per promise.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
+
+mod arrows;
+mod bad_input;
+mod bad_numbers;
+mod crash;
+mod laws;
+mod messages;
+mod operations;
+mod own_writes;
+mod reading;
+mod secrets;
+mod truth;
