@@ -69,6 +69,8 @@ pub struct Inbound {
     pub body: Bytes,
     /// When it came.
     pub received_at: Micros,
+    /// What must not be kept, should it stand in the message in another form still.
+    pub secrets: Secrets,
 }
 
 impl Inbound {
@@ -175,6 +177,7 @@ async fn read_parts(
         content_type: content_type.map(|text| secrets.redact_text(&text)),
         body: secrets.redact(&raw),
         received_at,
+        secrets,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use trunklog_storage::event::{Event, Micros, Source};
-use trunklog_storage::fact::{Decoded, Decoder};
+use trunklog_storage::fact::{CallRef, Decoded, Decoder, MAX_KEY_BYTES};
 
 use crate::numbers::Numbers;
 use crate::settings::SharedSettings;
@@ -29,7 +29,7 @@ impl Decoder for Adapters {
     fn decode(&self, event: &Event) -> Decoded {
         let settings = self.settings.load();
         let settings = settings.of(&event.tenant);
-        match event.source {
+        let decoded = match event.source {
             Source::Kazoo => kazoo::decode(event, settings),
             Source::Virtualpbx => virtualpbx::decode(event, settings),
             Source::Placetel => placetel::decode::decode(event, settings),
@@ -37,7 +37,12 @@ impl Decoder for Adapters {
             Source::Planfix => planfix::decode::decode(event, settings),
             // What trunklog itself learnt concerns no call as a message does; it is never a repeat.
             Source::Trunklog => Decoded::new(&*event.kind, &[b"trunklog", event.id.as_bytes()]),
+        };
+        if has_long_key(&decoded) {
+            let error = format!("a key field is longer than {MAX_KEY_BYTES} bytes");
+            return Decoded::quarantined(event, decoded.kind, error);
         }
+        decoded
     }
 
     fn e164(&self, tenant: &str, source: Source, number: &str) -> Option<String> {
@@ -53,11 +58,39 @@ impl Decoder for Adapters {
     }
 }
 
+/// Whether what names a leg, a related call or a party of a call without ids is too long for a key.
+fn has_long_key(decoded: &Decoded) -> bool {
+    let Some((reference, state)) = &decoded.fact else { return false };
+    let too_long = |key: &str| key.len() > MAX_KEY_BYTES;
+    let party = match reference {
+        CallRef::Open { extension, number, .. } => too_long(extension) || too_long(number),
+        CallRef::Key(_) => false,
+    };
+    party || state.legs.keys().chain(&state.related).any(|key| too_long(key))
+}
+
 fn default_country(source: Source) -> Option<&'static str> {
     match source {
         Source::Placetel => Some("DE"),
         Source::Voispeed => Some("IT"),
         Source::Planfix => Some("RU"),
         Source::Kazoo | Source::Virtualpbx | Source::Trunklog => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::fixture::posted;
+
+    #[test]
+    fn long_names_of_legs_are_quarantined() {
+        let decoder = adapters(SharedSettings::default());
+        for (length, fits) in [(MAX_KEY_BYTES, true), (MAX_KEY_BYTES + 1, false)] {
+            let ext = "1".repeat(length);
+            let body = format!("cmd=event&type=in&event=INCOMING&phone=7&callid=c&ext={ext}");
+            let decoded = decoder.decode(&posted(Source::Planfix, "planfix.post", &body));
+            assert_eq!((decoded.error.is_none(), decoded.fact.is_some()), (fits, fits), "{length}");
+        }
     }
 }

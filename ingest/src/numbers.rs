@@ -90,7 +90,7 @@ fn international_number(digits: &str) -> Option<String> {
     let known = (1..=3).filter_map(|length| digits.split_at_checked(length)).find_map(|(code, national)| {
         let countries = DATABASE.by_code(&code.parse::<u16>().ok()?)?;
         let main = countries.iter().find(|country| country.is_main_country_for_code()).or(countries.first())?;
-        let complete = main.descriptors().general().is_match(national);
+        let complete = is_whole(main, national);
         Some((code, if complete { national } else { without_prefix(main, national) }))
     });
     // A calling code that the metadata does not know is still a number.
@@ -103,11 +103,16 @@ fn bounded(code: &str, national: &str) -> Option<String> {
     (MIN_DIGITS..=MAX_DIGITS).contains(&length).then(|| format!("+{code}{national}"))
 }
 
+/// Whether these digits are a whole national number; the crate's own test accepts what only begins like one.
+fn is_whole(metadata: &Metadata, national: &str) -> bool {
+    let pattern = metadata.descriptors().general().national_number();
+    pattern.find(national).is_some_and(|found| found.start() == 0 && found.end() == national.len())
+}
+
 /// The national number of one sent with its calling code but without `+`, such as `79101234567` in Russia.
 fn without_code<'a>(metadata: &Metadata, digits: &'a str, code: &str) -> Option<&'a str> {
-    let general = metadata.descriptors().general();
     let national = without_prefix(metadata, digits.strip_prefix(code)?);
-    (!general.is_match(digits) && general.is_match(national)).then_some(national)
+    (!is_whole(metadata, digits) && is_whole(metadata, national)).then_some(national)
 }
 
 /// The number without the trunk prefix (`0` in Germany, `8` in Russia; Italy has none, and keeps its zeros).
@@ -115,8 +120,7 @@ fn without_prefix<'a>(metadata: &Metadata, digits: &'a str) -> &'a str {
     let Some(national) = metadata.national_prefix().and_then(|prefix| digits.strip_prefix(prefix)) else {
         return digits;
     };
-    let general = metadata.descriptors().general();
-    let prefix_belongs = general.is_match(digits) && !general.is_match(national);
+    let prefix_belongs = is_whole(metadata, digits) && !is_whole(metadata, national);
     if prefix_belongs || national.is_empty() { digits } else { national }
 }
 

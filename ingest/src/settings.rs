@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use trunklog_storage::event::{Micros, Source};
+use trunklog_storage::event::{Event, Micros, Source};
+
+use crate::reject::Refusal;
 
 /// The settings in force, shared by all; a reload swaps them.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +59,17 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits { message_bytes: 1 << 20, report_bytes: 16 << 20 }
+    }
+}
+
+impl Limits {
+    /// Refuses the messages of a body if one of them is too large.
+    ///
+    /// # Errors
+    /// 413 with the limit.
+    pub fn check_messages(&self, events: &[Event]) -> Result<(), Refusal> {
+        let too_large = events.iter().any(|event| event.payload.len() > self.message_bytes);
+        if too_large { Err(Refusal::TooLarge(self.message_bytes)) } else { Ok(()) }
     }
 }
 

@@ -39,6 +39,11 @@ pub struct AsOf {
 }
 
 impl AsOf {
+    /// The header `Trunklog-As-Of`: what the parameter `as_of` takes, so the offset, or the time of an empty archive.
+    pub fn to_header(self) -> String {
+        self.offset.map_or_else(|| format_time(self.time), |offset| offset.to_string())
+    }
+
     /// The JSON object in answers.
     pub fn to_json(self) -> String {
         let offset = self.offset.map_or_else(|| "null".to_owned(), |offset| offset.to_string());

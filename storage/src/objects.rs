@@ -16,8 +16,8 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 use parking_lot::Mutex;
 
@@ -32,19 +32,14 @@ pub struct DurableStore {
 }
 
 impl DurableStore {
-    /// A store whose `/` is this directory, which must exist.
-    ///
-    /// # Errors
-    /// If the directory cannot be used.
-    pub fn new(root: &FilePath) -> Result<DurableStore> {
-        let inner = LocalFileSystem::new_with_prefix(root)?;
-        let root = std::fs::canonicalize(root).map_err(failed)?;
-        Ok(DurableStore {
-            inner: Arc::new(inner),
-            durable: Arc::new(Mutex::new(HashSet::from([root.clone()]))),
-            root,
+    /// The local file system, for what lies below `root`: an absolute directory whose own entry is on disk.
+    pub fn new(root: &FilePath) -> DurableStore {
+        DurableStore {
+            inner: Arc::new(LocalFileSystem::new()),
+            durable: Arc::new(Mutex::new(HashSet::from([root.to_owned()]))),
+            root: root.to_owned(),
             staged: Arc::default(),
-        })
+        }
     }
 
     /// Syncs a file that the inner store has put in place, then its directories.
@@ -130,7 +125,11 @@ impl ObjectStore for DurableStore {
         }
     }
 
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         let inner = self.inner.put_multipart_opts(location, options).await?;
         Ok(Box::new(DurableUpload { inner, store: self.clone(), location: location.clone() }))
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Int64Array, ListBuilder, MapBuilder, MapFieldNames, RecordBatch,
-    StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
+    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Int64Array, ListBuilder, MapBuilder, MapFieldNames,
+    RecordBatch, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field};
@@ -108,9 +108,10 @@ fn legs(rows: &[CallRow]) -> Result<ArrayRef, Error> {
 fn call_columns(calls: &[KeyedCall], decoder: &dyn Decoder) -> Result<Vec<ArrayRef>, Error> {
     let rows: Vec<CallRow> = calls.iter().map(|call| call.state.row(&call.tenant, call.source)).collect();
     let e164 = |pick: fn(&CallRow) -> &Option<String>| -> ArrayRef {
-        let numbers = calls.iter().zip(&rows).map(|(call, row)| {
-            pick(row).as_deref().and_then(|number| decoder.e164(&call.tenant, call.source, number))
-        });
+        let numbers = calls
+            .iter()
+            .zip(&rows)
+            .map(|(call, row)| pick(row).as_deref().and_then(|number| decoder.e164(&call.tenant, call.source, number)));
         Arc::new(StringArray::from_iter(numbers))
     };
     let seen = |pick: fn(&crate::call::Seen) -> i64| calls.iter().map(move |call| call.state.seen.as_ref().map(pick));
@@ -191,7 +192,8 @@ pub fn encode_state(state: &CallState) -> Result<Vec<u8>, Error> {
 
 /// Reads a `fold` column.
 pub fn decode_state(bytes: &[u8]) -> Result<CallState, Error> {
-    rmp_serde::from_slice(bytes).map_err(|error| Error::Corrupt(format!("a call's stored state cannot be read: {error}")))
+    rmp_serde::from_slice(bytes)
+        .map_err(|error| Error::Corrupt(format!("a call's stored state cannot be read: {error}")))
 }
 
 fn event_columns(events: &[LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
@@ -234,6 +236,9 @@ pub fn events(events: &[LoggedEvent]) -> Result<RecordBatch, Error> {
 /// Events as stored, with their receive day.
 pub fn stored_events(events: &[LoggedEvent]) -> Result<RecordBatch, Error> {
     let mut columns = event_columns(events)?;
+    let structured = events.iter().map(|logged| Some(logged.event.structured));
+    columns.push(Arc::new(arrow::array::BooleanArray::from_iter(structured)));
+    columns.push(texts(events.iter().map(|logged| logged.event.error.as_deref())));
     let days: Vec<String> = events.iter().map(|logged| day_name(day_of(logged.event.received_at))).collect();
     columns.push(texts(days.iter().map(|day| Some(day.as_str()))));
     Ok(RecordBatch::try_new(schema::bare(&schema::events_table()), columns)?)

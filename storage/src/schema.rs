@@ -145,9 +145,14 @@ pub fn events() -> SchemaRef {
     ]))
 }
 
-/// `events` as stored: with the receive day.
+/// `events` as stored: with what a second decoding needs of the envelope, and the receive day.
 pub fn events_table() -> SchemaRef {
-    extend(&events(), [text("day", "receive day (UTC)")])
+    let hidden = [
+        column("structured", DataType::Boolean, "came as a structured CloudEvent: its id is its idempotency key"),
+        text("refused", "why ingest could not take the message apart, whatever the decoder says"),
+        text("day", "receive day (UTC)"),
+    ];
+    extend(&events(), hidden)
 }
 
 fn extend(schema: &SchemaRef, more: impl IntoIterator<Item = Field>) -> SchemaRef {

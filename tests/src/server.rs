@@ -73,7 +73,12 @@ impl Server {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let root = tempfile::Builder::new().prefix("trunklog-test-").tempdir().unwrap();
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only(std::iter::empty::<reqwest::Certificate>()).timeout(Duration::from_secs(120)).build().unwrap();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only(std::iter::empty::<reqwest::Certificate>())
+            .timeout(Duration::from_secs(120))
+            .build()
+            .unwrap();
         let port = if options.fixed_port { port_outside_the_ephemeral_range() } else { 0 };
         let mut server = Server {
             root,

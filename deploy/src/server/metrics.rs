@@ -25,7 +25,7 @@ pub fn start() -> Option<PrometheusHandle> {
             builder.set_buckets_for_metric(Matcher::Full("trunklog_log_append_seconds".into()), &APPEND_BUCKETS)
         })
         .and_then(|builder| {
-            builder.set_buckets_for_metric(Matcher::Full("trunklog_log_group_messages".into()), &GROUP_BUCKETS)
+            builder.set_buckets_for_metric(Matcher::Full("trunklog_log_group_appends".into()), &GROUP_BUCKETS)
         });
     let installed = builder.and_then(PrometheusBuilder::install_recorder);
     let handle = installed.inspect_err(|error| tracing::warn!(%error, "metrics are not collected")).ok()?;
@@ -39,7 +39,7 @@ fn describe() {
         "Messages by source and result: stored, duplicate, quarantined, refused"
     );
     describe_histogram!("trunklog_log_append_seconds", Unit::Seconds, "From append to durable");
-    describe_histogram!("trunklog_log_group_messages", "Messages that one sync made durable");
+    describe_histogram!("trunklog_log_group_appends", "Messages that one sync made durable");
     describe_histogram!("trunklog_fold_seconds", Unit::Seconds, "One fold of the log into the tables");
     describe_histogram!("trunklog_compaction_seconds", Unit::Seconds, "One compaction");
     describe_gauge!("trunklog_fold_lag_messages", "Acknowledged messages that are not yet in every table");

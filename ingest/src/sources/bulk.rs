@@ -33,8 +33,12 @@ async fn load(State(state): State<IngestState>, request: Request) -> Result<Resp
         return Err(Refusal::Unprocessable("the request has neither query nor body".to_owned()));
     }
     let template = inbound.event("", Bytes::new());
-    let body = inbound.body.clone();
-    let reading = tokio::task::spawn_blocking(move || read_lines(&template, &body, limits.message_bytes));
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut events = read_lines(&template, &inbound.body, limits.message_bytes)?;
+        // The body was redacted as it came; what was in base64 shows only now.
+        events.iter_mut().for_each(|event| event.payload = inbound.secrets.redact(&event.payload));
+        Ok::<_, Refusal>(events)
+    });
     let mut events = reading.await.map_err(|_| Refusal::from(Error::Closed))??;
     let mut receipts: Vec<Receipt> = Vec::with_capacity(events.len());
     while !events.is_empty() {

@@ -124,7 +124,7 @@ fn dress(body: Body, format: Format, as_of: AsOf) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     if format != Format::Json
-        && let Ok(value) = HeaderValue::from_str(&as_of.to_json())
+        && let Ok(value) = HeaderValue::from_str(&as_of.to_header())
     {
         headers.insert("trunklog-as-of", value);
     }

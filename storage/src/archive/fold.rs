@@ -34,14 +34,18 @@ pub(super) async fn run(archive: Weak<Inner>) {
         if inner.closed.load(std::sync::atomic::Ordering::Acquire) {
             return;
         }
+        inner.advance();
         let due = inner.tail_bytes.load(std::sync::atomic::Ordering::Relaxed) >= inner.config.fold_bytes;
         let quiet = looked.elapsed() >= LOOK_FOR_QUIET_DAYS && inner.parts_since.lock().is_some();
         if !(due || quiet || inner.is_old(interval)) {
             continue;
         }
         looked = Instant::now();
-        if let Err(error) = inner.fold_and_compact(false).await
-        {
+        // A task of its own, so that a panic in it does not end folding for good.
+        let work = Arc::clone(&inner);
+        let folded = tokio::spawn(async move { work.fold_and_compact(false).await }).await;
+        let broken = |panic| Err(Error::Corrupt(format!("the fold broke off: {panic}")));
+        if let Err(error) = folded.unwrap_or_else(broken) {
             // The tail keeps what could not be folded; ingest stops at its limit, and the next round tries again.
             tracing::error!(%error, "folding failed; it will be tried again");
             metrics::counter!("trunklog_fold_errors_total").increment(1);
@@ -80,6 +84,20 @@ impl Archive {
     }
 }
 
+/// Calls that were gathered: dirty again unless they get written, whatever ends the fold.
+struct Unwritten<'a> {
+    inner: &'a Inner,
+    calls: Vec<Arc<str>>,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        if !self.calls.is_empty() {
+            self.inner.sequencer.lock().dirty.extend(self.calls.drain(..));
+        }
+    }
+}
+
 /// What a fold writes.
 struct Work {
     until: Offset,
@@ -93,16 +111,28 @@ impl Inner {
     fn is_old(&self, interval: Duration) -> bool {
         let sequencer = self.sequencer.lock();
         let oldest = sequencer.tail.oldest();
-        oldest.is_some_and(|since: Instant| since.elapsed() >= interval)
+        oldest.map_or(sequencer.calls_watermark < sequencer.last, |since: Instant| since.elapsed() >= interval)
     }
 
     async fn fold_and_compact(&self, everything: bool) -> Result<Option<Offset>, Error> {
         let mut tables = self.tables.lock().await;
         let until = self.fold(&mut tables).await?;
         self.compact(&mut tables, everything).await?;
-        let keep = chrono::Duration::from_std(self.config.keep_superseded).unwrap_or_else(|_| chrono::Duration::days(1));
-        tables.events.maintain(keep).await?;
-        tables.calls.maintain(keep).await?;
+        if tables.events.join_small_files(&self.session, "offset").await? {
+            let provider = tables.events.provider().await?;
+            self.sequencer.lock().events = provider;
+        }
+        let keep =
+            chrono::Duration::from_std(self.config.keep_superseded).unwrap_or_else(|_| chrono::Duration::days(1));
+        // After maintenance the commits that an older provider reads may be gone.
+        if tables.events.maintain(keep).await? {
+            let provider = tables.events.provider().await?;
+            self.sequencer.lock().events = provider;
+        }
+        if tables.calls.maintain(keep).await? {
+            let provider = tables.calls.provider().await?;
+            self.sequencer.lock().calls = provider;
+        }
         Ok(until)
     }
 
@@ -113,16 +143,15 @@ impl Inner {
             return Ok(self.sequencer.lock().last);
         };
         let until = work.until;
+        let calls = work.calls.iter().map(|call| Arc::clone(&call.call_id)).collect();
+        let mut unwritten = Unwritten { inner: self, calls };
         if work.events_behind {
             self.fold_events(tables, &work).await?;
         }
         if work.calls_behind {
-            let folded = self.fold_calls(tables, &work).await;
-            if folded.is_err() {
-                self.sequencer.lock().dirty.extend(work.calls.iter().map(|call| Arc::clone(&call.call_id)));
-            }
-            folded?;
+            self.fold_calls(tables, &work).await?;
         }
+        unwritten.calls.clear();
         metrics::histogram!("trunklog_fold_seconds").record(started.elapsed().as_secs_f64());
         metrics::counter!("trunklog_folded_messages_total").increment(work.events.len() as u64);
         self.log.trim(Offset(until.0 + 1))?;
@@ -140,18 +169,32 @@ impl Inner {
         }
         let calls = sequencer.changed();
         sequencer.dirty.clear();
-        Some(Work { until, events: sequencer.tail.view().events().cloned().collect(), calls, events_behind, calls_behind })
+        let tail = sequencer.tail.view();
+        drop(sequencer);
+        Some(Work { until, events: tail.events().cloned().collect(), calls, events_behind, calls_behind })
     }
 
     async fn fold_events(&self, tables: &mut Tables, work: &Work) -> Result<(), Error> {
-        let batches: Result<Vec<RecordBatch>, Error> = work.events.chunks(BATCH_ROWS).map(rows::stored_events).collect();
-        tables.events.fold(batches?, work.until).await?;
+        // A commit may have landed although the fold then failed: the table says what it has.
+        let has = tables.events.watermark;
+        let missing = work.events.iter().filter(|logged| has.is_none_or(|has| logged.offset > has));
+        let missing: Vec<LoggedEvent> = missing.cloned().collect();
+        if has.is_none_or(|has| has < work.until) {
+            let batches: Result<Vec<RecordBatch>, Error> =
+                missing.chunks(BATCH_ROWS).map(rows::stored_events).collect();
+            tables.events.fold(batches?, work.until).await?;
+        }
         let provider = tables.events.provider().await?;
-        let mut sequencer = self.sequencer.lock();
-        sequencer.events = provider;
-        sequencer.events_watermark = Some(work.until);
-        sequencer.tail.release(work.until);
-        self.tail_bytes.store(sequencer.tail.bytes(), std::sync::atomic::Ordering::Relaxed);
+        let released = {
+            let mut sequencer = self.sequencer.lock();
+            sequencer.events = provider;
+            sequencer.events_watermark = Some(work.until);
+            let released = sequencer.tail.release(work.until);
+            self.tail_bytes.store(sequencer.tail.bytes(), std::sync::atomic::Ordering::Relaxed);
+            released
+        };
+        // Freeing many messages takes time that the lock should not be held for.
+        drop(released);
         Ok(())
     }
 
@@ -185,11 +228,13 @@ impl Inner {
             let over = is_quiet && parse_day(day).is_some_and(|day| day < today);
             everything || over || parts >= self.config.compact_calls && parts * 2 > whole
         };
-        let dirty: Vec<(String, u64)> =
-            days.into_iter().filter(|(_, (parts, _))| *parts > 0).map(|(day, (parts, whole))| (day, parts, whole))
-                .filter(|(day, parts, whole)| is_due(day, *parts, *whole))
-                .map(|(day, parts, whole)| (day, parts + whole))
-                .collect();
+        let dirty: Vec<(String, u64)> = days
+            .into_iter()
+            .filter(|(_, (parts, _))| *parts > 0)
+            .map(|(day, (parts, whole))| (day, parts, whole))
+            .filter(|(day, parts, whole)| is_due(day, *parts, *whole))
+            .map(|(day, parts, whole)| (day, parts + whole))
+            .collect();
         for group in group_days(dirty) {
             self.swap_days(tables, &group).await?;
         }
@@ -265,7 +310,8 @@ pub(super) fn day_names(days: &[i32]) -> Vec<String> {
 
 /// Merges rows of the same call, and sorts by tenant, start and id.
 pub(super) fn merge(stored: Vec<KeyedCall>) -> Vec<KeyedCall> {
-    let mut calls: std::collections::HashMap<Arc<str>, KeyedCall> = std::collections::HashMap::with_capacity(stored.len());
+    let mut calls: std::collections::HashMap<Arc<str>, KeyedCall> =
+        std::collections::HashMap::with_capacity(stored.len());
     for call in stored {
         match calls.get_mut(&call.call_id) {
             Some(known) => Arc::make_mut(&mut known.state).merge(Arc::unwrap_or_clone(call.state)),

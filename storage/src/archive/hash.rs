@@ -45,7 +45,13 @@ impl Archive {
             for batch in self.read(stored, &schema::calls(), Some(filter)).await? {
                 let ids = batch.column_by_name("call_id").map(|column| column.as_string::<i32>().clone());
                 let is_whole = |row: usize| ids.as_ref().is_none_or(|ids| !superseded.contains(ids.value(row)));
-                calls.extend(lines(&batch, call_key)?.into_iter().enumerate().filter(|(row, _)| is_whole(*row)).map(|(_, line)| line));
+                calls.extend(
+                    lines(&batch, call_key)?
+                        .into_iter()
+                        .enumerate()
+                        .filter(|(row, _)| is_whole(*row))
+                        .map(|(_, line)| line),
+                );
             }
         }
         for batch in snapshot.calls_fresh()? {
@@ -81,7 +87,10 @@ impl Archive {
 }
 
 fn call_key(batch: &RecordBatch, row: usize) -> String {
-    ["tenant", "source", "call_id"].map(|name| batch.column_by_name(name).map(|column| column.as_string::<i32>().value(row))).map(Option::unwrap_or_default).join("\0")
+    ["tenant", "source", "call_id"]
+        .map(|name| batch.column_by_name(name).map(|column| column.as_string::<i32>().value(row)))
+        .map(Option::unwrap_or_default)
+        .join("\0")
 }
 
 fn event_key(batch: &RecordBatch, row: usize) -> String {

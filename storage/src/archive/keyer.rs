@@ -33,9 +33,8 @@ impl Keyer {
                 let slot = (event.tenant.clone(), extension.clone(), number.clone());
                 let at = event.received_at;
                 let current = self.open.get(&slot);
-                let repeats = current.is_some_and(|call| {
-                    call.last.1 == decoded.fingerprint && (at - call.last.0).abs() <= SHORT_WINDOW
-                });
+                let repeats = current
+                    .is_some_and(|call| call.last.1 == decoded.fingerprint && (at - call.last.0).abs() <= SHORT_WINDOW);
                 let fresh = match current {
                     None => true,
                     Some(_) if repeats => false,
@@ -43,12 +42,28 @@ impl Keyer {
                 };
                 let key = match current {
                     Some(call) if !fresh => call.key.clone(),
-                    _ => format!("{MADE_KEY}{extension}{MADE_KEY}{number}{MADE_KEY}{}", event.id),
+                    _ => {
+                        let plain = |text: &str| text.replace(MADE_KEY, "_");
+                        format!("{MADE_KEY}{}{MADE_KEY}{}{MADE_KEY}{}", plain(extension), plain(number), event.id)
+                    }
                 };
                 let ended_at = if *ends { Some(at) } else { current.filter(|_| !fresh).and_then(|call| call.ended_at) };
                 self.open.insert(slot, Open { key: key.clone(), ended_at, last: (at, decoded.fingerprint) });
                 Some(key)
             }
+        }
+    }
+
+    /// Whether there are no calls without ids.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Notes the last stored message of a call, so that its repeat is known after a restart.
+    pub fn remember(&mut self, event: &Event, decoded: &Decoded) {
+        let Some((CallRef::Open { extension, number, .. }, _)) = &decoded.fact else { return };
+        if let Some(open) = self.open.get_mut(&(event.tenant.clone(), extension.clone(), number.clone())) {
+            open.last = (event.received_at, decoded.fingerprint);
         }
     }
 

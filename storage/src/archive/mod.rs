@@ -155,6 +155,7 @@ struct Inner {
     wake: Notify,
     closed: AtomicBool,
     tail_bytes: std::sync::atomic::AtomicU64,
+    in_flight: std::sync::atomic::AtomicU64,
     parts_since: Mutex<Option<std::time::Instant>>,
     background: Mutex<Option<tokio::runtime::Runtime>>,
 }
@@ -168,6 +169,26 @@ pub struct Archive {
 impl std::fmt::Debug for Archive {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Archive").field("data_dir", &self.inner.config.data_dir).finish_non_exhaustive()
+    }
+}
+
+/// Bytes on their way into the log, counted for as long as this lives.
+struct InFlight<'a> {
+    inner: &'a Inner,
+    bytes: u64,
+    total: u64,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(inner: &'a Inner, bytes: u64) -> Self {
+        let total = inner.in_flight.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        InFlight { inner, bytes, total }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.inner.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -188,7 +209,9 @@ impl Archive {
         if inner.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        if inner.tail_bytes.load(Ordering::Relaxed) > inner.config.tail_limit_bytes {
+        let bytes: u64 = messages.iter().map(|message| message.event.payload.len() as u64 + 2048).sum();
+        let in_flight = InFlight::new(inner, bytes);
+        if inner.tail_bytes.load(Ordering::Relaxed) + in_flight.total > inner.config.tail_limit_bytes {
             inner.wake.notify_one();
             return Err(Error::Full("the tail has reached its limit and waits for the fold".into()));
         }
@@ -241,6 +264,8 @@ impl Archive {
     pub fn status(&self) -> Status {
         let inner = &self.inner;
         let lag = inner.parts_since.lock().map_or(0, |since| since.elapsed().as_secs());
+        // Asked for before the lock is taken: the log's answer may wait for a sync.
+        let (log_bytes, poisoned) = (inner.log.disk_bytes(), inner.log.poisoned());
         let sequencer = inner.sequencer.lock();
         Status {
             visible: self.visible(),
@@ -248,8 +273,8 @@ impl Archive {
             tail_messages: sequencer.tail.messages(),
             tail_bytes: sequencer.tail.bytes(),
             overlay_calls: sequencer.overlay.len() as u64,
-            log_bytes: inner.log.disk_bytes(),
-            poisoned: inner.log.poisoned(),
+            log_bytes,
+            poisoned,
             compaction_lag_seconds: lag,
         }
     }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::fact::Decoder;
 use crate::rows::{self, KeyedCall};
 
-const SHARDS: usize = 256;
+const SHARDS: usize = 64;
 
 /// A call in memory.
 #[derive(Clone, Debug)]
@@ -65,6 +65,15 @@ impl Overlay {
                 change(&mut entry);
                 shard.calls.insert(Arc::clone(&entry.call.call_id), entry);
             }
+        }
+    }
+
+    /// Changes the entry of this call, if there is one.
+    pub fn change(&mut self, call_id: &str, change: impl FnOnce(&mut Entry)) {
+        let shard = Arc::make_mut(&mut self.shards[shard_of(call_id)]);
+        if let Some(entry) = shard.calls.get_mut(call_id) {
+            change(entry);
+            shard.rendered = OnceLock::new();
         }
     }
 

@@ -77,14 +77,33 @@ impl Inner {
     }
 
     /// The new rows replace what memory knew of the old ones.
-    async fn take_up(&self, tables: &super::Tables, homes: HashMap<u128, Home>, days: &HashSet<i32>) -> Result<(), Error> {
+    async fn take_up(
+        &self,
+        tables: &super::Tables,
+        homes: HashMap<u128, Home>,
+        days: &HashSet<i32>,
+    ) -> Result<(), Error> {
         let provider = tables.calls.provider().await?;
         let mut sequencer = self.sequencer.lock();
         sequencer.calls = provider;
-        let late: HashMap<u128, Home> =
-            sequencer.homes.iter().filter(|(key, _)| !homes.contains_key(key)).map(|(key, home)| (*key, *home)).collect();
+        let late: HashMap<u128, Home> = sequencer
+            .homes
+            .iter()
+            .filter(|(key, _)| !homes.contains_key(key))
+            .map(|(key, home)| (*key, *home))
+            .collect();
         sequencer.homes = homes.into_iter().map(|(key, home)| (key, Home { stored: true, ..home })).collect();
         sequencer.homes.extend(late);
+        // Calls that came meanwhile were placed by what was known before.
+        let homes = sequencer.homes.clone();
+        let moved: Vec<_> =
+            sequencer.overlay.entries().map(|entry| (entry.call.call_id.clone(), entry.call.day)).collect();
+        for (id, day) in moved {
+            let home = homes.get(&super::sequencer::home_key(&id)).map_or(day, |home| home.day);
+            if home != day {
+                sequencer.overlay.change(&id, |entry| entry.call.day = home);
+            }
+        }
         let mut all = days.clone();
         all.extend(sequencer.overlay.entries().map(|entry| entry.call.day).collect::<Vec<_>>());
         sequencer.swapped(&all);

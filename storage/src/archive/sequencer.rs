@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::catalog::TableProvider;
 
+use super::Message;
 use super::duplicates::Duplicates;
 use super::keyer::Keyer;
 use super::overlay::{Entry, Overlay};
 use super::tail::Tail;
-use super::Message;
 use crate::call::CallState;
 use crate::event::{Event, Micros, Offset, call_id, hex};
 use crate::fact::Decoded;
@@ -102,10 +102,8 @@ impl Sequencer {
         let Some(key) = self.keyer.key(event, decoded) else { return };
         let Some((_, fact)) = &decoded.fact else { return };
         let id = call_id(&event.tenant, event.source, &key);
-        let home = *self
-            .homes
-            .entry(home_key(&id))
-            .or_insert_with(|| Home { day: home_day(event, decoded), stored: false });
+        let home =
+            *self.homes.entry(home_key(&id)).or_insert_with(|| Home { day: home_day(event, decoded), stored: false });
         let mut state = fact.clone();
         state.delivered(event.received_at, offset);
         let make = || new_entry(event, &id, &key, home);
@@ -120,14 +118,10 @@ impl Sequencer {
     /// Merges stored rows into the overlay's entries that lack them.
     pub fn supply(&mut self, stored: Vec<KeyedCall>) {
         for call in stored {
-            if self.overlay.contains(&call.call_id) {
-                let state = (*call.state).clone();
-                let unused = || Entry { call: call.clone(), lacks_stored: false };
-                self.overlay.update(&call.call_id, unused, |entry| {
-                    Arc::make_mut(&mut entry.call.state).merge(state);
-                    entry.lacks_stored = false;
-                });
-            }
+            self.overlay.change(&call.call_id, |entry| {
+                Arc::make_mut(&mut entry.call.state).merge((*call.state).clone());
+                entry.lacks_stored = false;
+            });
             self.lacking.remove(&call.call_id);
         }
     }

@@ -36,7 +36,11 @@ pub struct Snapshot {
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Snapshot").field("offset", &self.offset).field("time", &self.time).finish_non_exhaustive()
+        formatter
+            .debug_struct("Snapshot")
+            .field("offset", &self.offset)
+            .field("time", &self.time)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,6 +106,10 @@ impl Archive {
             };
             let stored = stored_rows(inner, &calls, &lacking, Some(&days)).await?;
             let mut sequencer = inner.sequencer.lock();
+            if !Arc::ptr_eq(&sequencer.calls, &calls) {
+                // A fold or swap came between: what was read may be of before it.
+                continue;
+            }
             sequencer.supply(stored);
             sequencer.lacking.retain(|id| !lacking.contains(id));
         }
@@ -119,7 +127,8 @@ impl Archive {
         let inner = &self.inner;
         let (watermark, version) = {
             let sequencer = inner.sequencer.lock();
-            let known = sequencer.history.iter().rev().find(|(watermark, _)| watermark.is_none_or(|mark| mark <= offset));
+            let known =
+                sequencer.history.iter().rev().find(|(watermark, _)| watermark.is_none_or(|mark| mark <= offset));
             *known.ok_or_else(|| Error::Gone(format!("the calls as of offset {offset}")))?
         };
         let calls = inner.tables.lock().await.calls.provider_at(version).await?;
@@ -179,7 +188,8 @@ async fn overlay_as_of(
         tail: Tail::default(),
         overlay: Overlay::default(),
         duplicates: super::duplicates::Duplicates::default(),
-        keyer: super::startup::restore_keyer(&inner.session, calls).await?,
+        keyer: super::startup::restore_keyer(&inner.session, calls, &current.events, watermark, inner.decoder.as_ref())
+            .await?,
         homes: std::collections::HashMap::new(),
         dirty: HashSet::new(),
         lacking: HashSet::new(),
@@ -200,9 +210,11 @@ async fn overlay_as_of(
             then.lacking.insert(Arc::clone(&part.call_id));
         }
         let make = || Entry { call: part.clone(), lacks_stored };
-        then.overlay.update(&part.call_id, make, |entry| Arc::make_mut(&mut entry.call.state).merge((*part.state).clone()));
+        then.overlay
+            .update(&part.call_id, make, |entry| Arc::make_mut(&mut entry.call.state).merge((*part.state).clone()));
     }
-    let mut stream = std::pin::pin!(lake::read::messages(&inner.session, &current.events, watermark, Some(offset)).await?);
+    let mut stream =
+        std::pin::pin!(lake::read::messages(&inner.session, &current.events, watermark, Some(offset)).await?);
     while let Some(messages) = stream.try_next().await? {
         for stored in messages {
             let message = Message::new(stored.event, inner.decoder.as_ref());

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{SessionContext, col, lit};
+use futures::TryStreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -23,6 +24,8 @@ use crate::lake::{self, Table};
 use crate::log::embedded::EmbeddedLog;
 use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
 
+/// Stored messages that are looked through for the last one of each call without an id.
+const RECENT_MESSAGES: u64 = 20_000;
 /// Read back from the log at once.
 const READ_BYTES: usize = 8 << 20;
 
@@ -41,12 +44,16 @@ impl Archive {
         let directory = config.data_dir.join("tables");
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
         crate::log_sync_directory(&config.data_dir)?;
+        let whole = std::fs::canonicalize(&config.data_dir).context("finding the data directory")?;
+        if let Some(parent) = whole.parent() {
+            crate::log_sync_directory(parent)?;
+        }
         let session = lake::session();
         let state = Arc::new(session.state());
         let events = Table::events(&directory, log.identity(), Arc::clone(&state)).await?;
         let calls = Table::calls(&directory, log.identity(), state).await?;
         check(&events, &calls, log.bounds())?;
-        let mut sequencer = restore(&session, &events, &calls).await?;
+        let mut sequencer = restore(&session, &events, &calls, decoder.as_ref()).await?;
         replay(&log, &mut sequencer, decoder.as_ref())?;
         let arrived = Arc::new(Mutex::new(Vec::new()));
         let visible = watch::Sender::new(sequencer.last);
@@ -54,6 +61,8 @@ impl Archive {
         let background = background_runtime()?;
         let inner = Arc::new(Inner {
             tail_bytes: AtomicU64::new(sequencer.tail.bytes()),
+            in_flight: AtomicU64::default(),
+            parts_since: Mutex::new((sequencer.overlay.len() > 0).then(std::time::Instant::now)),
             config,
             decoder,
             log,
@@ -64,7 +73,6 @@ impl Archive {
             session,
             wake: Notify::new(),
             closed: AtomicBool::new(false),
-            parts_since: Mutex::default(),
             background: Mutex::default(),
         });
         background.spawn(super::fold::run(Arc::downgrade(&inner)));
@@ -80,7 +88,13 @@ fn background_runtime() -> Result<tokio::runtime::Runtime, Error> {
         let _ = rustix::process::nice(10);
     };
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).thread_name("background").on_thread_start(lower).enable_all().build().context("starting background threads")
+    builder
+        .worker_threads(2)
+        .thread_name("background")
+        .on_thread_start(lower)
+        .enable_all()
+        .build()
+        .context("starting background threads")
 }
 
 fn publisher(arrived: Arc<Mutex<Vec<Arrived>>>, visible: watch::Sender<Option<Offset>>) -> Publisher {
@@ -109,7 +123,9 @@ fn check(events: &Table, calls: &Table, bounds: Bounds) -> Result<(), Error> {
         }
         if needs < bounds.first.0 {
             let first = bounds.first;
-            return Err(Error::Corrupt(format!("table `{name}` needs the log from offset {needs}, but it begins at {first}")));
+            return Err(Error::Corrupt(format!(
+                "table `{name}` needs the log from offset {needs}, but it begins at {first}"
+            )));
         }
     }
     let used = events.watermark.is_none() && calls.watermark.is_none() && (events.version() > 0 || calls.version() > 0);
@@ -121,7 +137,12 @@ fn check(events: &Table, calls: &Table, bounds: Bounds) -> Result<(), Error> {
     Ok(())
 }
 
-async fn restore(session: &SessionContext, events: &Table, calls: &Table) -> Result<Sequencer, Error> {
+async fn restore(
+    session: &SessionContext,
+    events: &Table,
+    calls: &Table,
+    decoder: &dyn Decoder,
+) -> Result<Sequencer, Error> {
     let (events_table, calls_table) = (events.provider().await?, calls.provider().await?);
     let mut homes: HashMap<u128, Home> = HashMap::new();
     let mut in_final = HashSet::new();
@@ -145,7 +166,7 @@ async fn restore(session: &SessionContext, events: &Table, calls: &Table) -> Res
     Ok(Sequencer {
         tail: Tail::default(),
         duplicates: restore_duplicates(session, events, &events_table).await?,
-        keyer: restore_keyer(session, &calls_table).await?,
+        keyer: restore_keyer(session, &calls_table, &events_table, calls.watermark, decoder).await?,
         overlay,
         homes,
         dirty: HashSet::new(),
@@ -159,7 +180,11 @@ async fn restore(session: &SessionContext, events: &Table, calls: &Table) -> Res
     })
 }
 
-async fn restore_duplicates(session: &SessionContext, events: &Table, provider: &Arc<dyn TableProvider>) -> Result<Duplicates, Error> {
+async fn restore_duplicates(
+    session: &SessionContext,
+    events: &Table,
+    provider: &Arc<dyn TableProvider>,
+) -> Result<Duplicates, Error> {
     let mut duplicates = Duplicates::default();
     let from = Offset(events.watermark.map_or(0, |offset| offset.0.saturating_sub(KEPT_MESSAGES)));
     for stored in lake::read::fingerprints(session, provider, now() - DUPLICATE_WINDOW, from).await? {
@@ -170,7 +195,13 @@ async fn restore_duplicates(session: &SessionContext, events: &Table, provider: 
 }
 
 /// The calls whose keys were made here, in log order.
-pub(super) async fn restore_keyer(session: &SessionContext, calls: &Arc<dyn TableProvider>) -> Result<Keyer, Error> {
+pub(super) async fn restore_keyer(
+    session: &SessionContext,
+    calls: &Arc<dyn TableProvider>,
+    events: &Arc<dyn TableProvider>,
+    watermark: Option<Offset>,
+    decoder: &dyn Decoder,
+) -> Result<Keyer, Error> {
     let made = col("source").eq(lit(Source::Voispeed.as_str())).and(col("call_key").like(lit(format!("{MADE_KEY}%"))));
     let mut stored = lake::read::states(session, calls, made).await?;
     let first = |seen: &Option<Seen>| seen.map(|seen| seen.first_offset);
@@ -179,6 +210,15 @@ pub(super) async fn restore_keyer(session: &SessionContext, calls: &Arc<dyn Tabl
     for call in stored {
         let ended = call.state.legs.values().filter_map(|leg| leg.end.map(|end| end.1)).max();
         keyer.restore(&call.tenant, call.source, &call.key, ended);
+    }
+    let Some(watermark) = watermark.filter(|_| !keyer.is_empty()) else { return Ok(keyer) };
+    let recent = Offset(watermark.0.saturating_sub(RECENT_MESSAGES));
+    let mut stream = std::pin::pin!(lake::read::messages(session, events, Some(recent), Some(watermark)).await?);
+    while let Some(messages) = stream.try_next().await? {
+        for stored in messages.into_iter().filter(|stored| stored.event.source == Source::Voispeed) {
+            let message = Message::new(stored.event, decoder);
+            keyer.remember(&message.event, &message.decoded);
+        }
     }
     Ok(keyer)
 }

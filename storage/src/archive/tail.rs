@@ -36,7 +36,11 @@ pub(crate) struct Tail {
 }
 
 fn weight(logged: &LoggedEvent) -> u64 {
-    (logged.event.payload.len() + 512) as u64
+    let event = &logged.event;
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let headers: usize = event.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+    // The rest of the envelope and the decoded fact, by measure about 2 KiB.
+    (event.payload.len() + text(&event.query) + text(&event.path) + headers + 2048) as u64
 }
 
 impl Tail {
@@ -60,11 +64,13 @@ impl Tail {
         TailView { chunks }
     }
 
-    /// Drops messages up to and including this offset.
-    pub fn release(&mut self, until: Offset) {
+    /// Takes out the messages up to and including this offset; what comes back only needs to be dropped.
+    pub fn release(&mut self, until: Offset) -> Vec<Arc<Chunk>> {
+        let mut released = Vec::new();
         let mut kept: Vec<LoggedEvent> = Vec::new();
         while let Some(chunk) = self.sealed.pop_front() {
             if chunk.events.last().is_some_and(|last| last.offset <= until) {
+                released.push(chunk);
                 continue;
             }
             if chunk.events.first().is_some_and(|first| first.offset > until) {
@@ -80,6 +86,7 @@ impl Tail {
         let chunks = self.sealed.iter().flat_map(|chunk| &chunk.events).chain(&self.open);
         (self.messages, self.bytes) = chunks.fold((0, 0), |(count, bytes), logged| (count + 1, bytes + weight(logged)));
         self.since = (self.messages > 0).then(Instant::now);
+        released
     }
 
     /// Since when there are messages in the tail.

@@ -198,6 +198,9 @@ pub struct CallState {
     /// Holds, by fingerprint of the message.
     #[serde(rename = "h", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub holds: BTreeMap<String, Hold>,
+    /// Entities that hung up, each with when.
+    #[serde(rename = "q", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub releases: BTreeMap<String, Stamp>,
     /// Recording ids.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeSet::is_empty")]
     pub recordings: BTreeSet<String>,
@@ -307,8 +310,20 @@ impl CallState {
     }
 
     /// Notes a hold or its end. `fingerprint` tells a redelivery from a second hold.
-    pub fn hold(&mut self, fingerprint: impl Into<String>, party: impl Into<String>, held: bool, at: Stamp) -> &mut Self {
+    pub fn hold(
+        &mut self,
+        fingerprint: impl Into<String>,
+        party: impl Into<String>,
+        held: bool,
+        at: Stamp,
+    ) -> &mut Self {
         merge_hold(&mut self.holds, fingerprint.into(), Hold { party: party.into(), held, at });
+        self
+    }
+
+    /// Notes that this entity hung up; which side of the call it is, the whole call tells.
+    pub fn released(&mut self, entity: impl Into<String>, at: Stamp) -> &mut Self {
+        merge_release(&mut self.releases, entity.into(), at);
         self
     }
 
@@ -337,6 +352,7 @@ impl CallState {
         self.related.extend(other.related);
         self.transfers.extend(other.transfers);
         other.holds.into_iter().for_each(|(key, value)| merge_hold(&mut self.holds, key, value));
+        other.releases.into_iter().for_each(|(key, at)| merge_release(&mut self.releases, key, at));
         self.recordings.extend(other.recordings);
         merge_seen(&mut self.seen, other.seen);
     }
@@ -400,6 +416,12 @@ fn merge_hold(map: &mut BTreeMap<String, Hold>, key: String, value: Hold) {
     }
 }
 
+fn merge_release(map: &mut BTreeMap<String, Stamp>, key: String, at: Stamp) {
+    let mut slot = map.get(&key).copied();
+    merge_end(&mut slot, Some(at));
+    map.insert(key, slot.unwrap_or(at));
+}
+
 fn merge_seen(slot: &mut Option<Seen>, new: Option<Seen>) {
     let Some(new) = new else { return };
     *slot = Some(match *slot {
@@ -412,3 +434,6 @@ fn merge_seen(slot: &mut Option<Seen>, new: Option<Seen>) {
         },
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,7 @@ impl<'a> View<'a> {
             from_number: call.get(Text::From).map(user_part),
             to_number: call.get(Text::To).map(user_part),
             caller_name: call.get(Text::CallerName).map(str::to_owned),
-            endpoint: endpoint_of(Text::Endpoint),
+            endpoint: endpoint_of(Text::Endpoint).or_else(|| self.calling_endpoint()),
             endpoint_name: endpoint_of(Text::EndpointName),
             queue: self.queue(),
             started_at,
@@ -124,8 +124,8 @@ impl<'a> View<'a> {
             queue_ms: call.get_number(Number::Queue),
             disposition: if self.closed { outcome.as_str(self.inbound) } else { "unknown" },
             disposition_raw: self.raw(answering),
-            cause_q850: call.get_number(Number::CauseQ850),
-            sip_status: call.get_number(Number::SipStatus),
+            cause_q850: self.number(Number::CauseQ850),
+            sip_status: self.number(Number::SipStatus),
             released_by: self.released_by(answering),
             state: self.state_name(start),
             clock: start.map(|stamp| clock(stamp.0)),
@@ -138,7 +138,7 @@ impl<'a> View<'a> {
             ..CallRow::default()
         };
         row.own_number = self.own_number(&row);
-        row.duration_ms = call.get_number(Number::Duration).or_else(|| span(started_at, ended)).filter(|ms| *ms >= 0);
+        row.duration_ms = self.number(Number::Duration).or_else(|| span(started_at, ended)).filter(|ms| *ms >= 0);
         row.talk_ms = self.talk_ms(answered, answered_at, ended).filter(|ms| *ms >= 0);
         row.ring_ms = self.ring_ms(&row).filter(|ms| *ms >= 0);
         row.legs = self.legs(&row);
@@ -158,7 +158,8 @@ impl<'a> View<'a> {
             // The last B-leg's end closes the call while no A-leg is known.
             Source::Kazoo | Source::Virtualpbx => {
                 let a_leg_known = call.has(Mark::ALeg) || call.has(Mark::Pivot);
-                !a_leg_known && !legs.is_empty() && legs.values().all(|leg| leg.has(Mark::Ended))
+                let all_ended = legs.values().all(|leg| leg.has(Mark::Ended));
+                !a_leg_known && all_ended && legs.values().any(|leg| !is(leg, Disposition::AnsweredElsewhere))
             }
             // A Success closes; else COMPLETED for every ext that rang.
             Source::Planfix => {
@@ -177,8 +178,9 @@ impl<'a> View<'a> {
         let CallState { call, legs, .. } = self.state;
         let from_call = call.outcome.as_ref();
         let from_legs = || {
-            let ended = legs.values().filter(|leg| leg.has(Mark::Ended) || leg.outcome.is_some());
-            ended.map(|leg| self.leg_outcome(leg)).max().unwrap_or(Disposition::Unknown)
+            let over =
+                |leg: &&Track| leg.has(Mark::Ended) || leg.outcome.is_some() || (self.closed && is_answered(leg));
+            legs.values().filter(over).map(|leg| self.leg_outcome(leg)).max().unwrap_or(Disposition::Unknown)
         };
         let outcome = match from_call {
             Some(super::Ranked(_, known)) if *known != Disposition::Unknown => *known,
@@ -188,7 +190,8 @@ impl<'a> View<'a> {
         match outcome {
             // All legs called off and none answered: the caller gave up.
             Disposition::AnsweredElsewhere => Disposition::Canceled,
-            Disposition::Answered => outcome,
+            // A Kazoo's own mailbox answers the A-leg, but no B-leg.
+            Disposition::Answered if !voicemail || !self.kazoo() || legs.values().any(is_answered) => outcome,
             _ if voicemail => Disposition::Voicemail,
             _ => outcome,
         }
@@ -197,9 +200,16 @@ impl<'a> View<'a> {
     fn leg_outcome(&self, leg: &Track) -> Disposition {
         let known = leg.outcome.as_ref().map_or(Disposition::Unknown, |ranked| ranked.1);
         let elsewhere = self.is_elsewhere(leg);
+        // An extension that was busy or refused did so before another one answered.
+        let only_rang = matches!(
+            known,
+            Disposition::Unknown | Disposition::NoAnswer | Disposition::Canceled | Disposition::AnsweredElsewhere
+        );
         match known {
-            _ if elsewhere => Disposition::AnsweredElsewhere,
-            Disposition::Unknown if leg.has(Mark::Ended) && leg.answer.is_some() => Disposition::Answered,
+            _ if elsewhere && only_rang => Disposition::AnsweredElsewhere,
+            Disposition::Unknown if leg.answer.is_some() && (self.closed || leg.has(Mark::Ended)) => {
+                Disposition::Answered
+            }
             _ => known,
         }
     }
@@ -222,7 +232,7 @@ impl<'a> View<'a> {
             first_stamp(&call.start, legs.values().map(|leg| &leg.start))
         };
         claimed.or_else(|| {
-            let length = call.get_number(Number::Duration).or_else(|| self.sent_talk().filter(|ms| *ms > 0))?;
+            let length = self.number(Number::Duration).or_else(|| self.sent_talk().filter(|ms| *ms > 0))?;
             Some(Stamp(Rank::Derived, ended? - length * 1000))
         })
     }
@@ -253,16 +263,30 @@ impl<'a> View<'a> {
         let ends: Vec<Stamp> = call.end.into_iter().chain(leg_ends).collect();
         let best = ends.iter().map(|stamp| stamp.0).max()?;
         // Legs that ended at different ranks are different facts; only the call's own end outranks them.
-        let of_call = call.end.is_some_and(|end| end.0 == best && end.0 > Rank::Message);
-        if of_call { at(call.end) } else { ends.iter().map(|stamp| stamp.1).max() }
+        match call.end.filter(|end| end.0 == best) {
+            Some(end) if end.0 > Rank::Message => Some(end.1),
+            Some(_) => ends.iter().filter(|stamp| stamp.0 == best).map(|stamp| stamp.1).max(),
+            None => ends.iter().map(|stamp| stamp.1).max(),
+        }
     }
 
-    /// Conversation as the source sent it: the call's, else the longest of its answered legs'.
+    /// A number as the source sent it: the call's, else that of its one leg while nothing else is known of the call.
+    fn number(&self, field: Number) -> Option<i64> {
+        let call = &self.state.call;
+        let only_leg = || {
+            let a_leg_known = self.kazoo() && (call.has(Mark::ALeg) || call.has(Mark::Pivot));
+            if a_leg_known { None } else { self.only_leg()?.get_number(field) }
+        };
+        call.get_number(field).or_else(only_leg)
+    }
+
+    /// Conversation as the source sent it: the call's, else the longest of its answered legs', which a leg that was
+    /// not answered says nothing about.
     fn sent_talk(&self) -> Option<i64> {
         let legs = || {
-            let answered = self.state.legs.values().filter(|leg| is_answered(leg));
-            let talks = answered.filter_map(|leg| leg.get_number(Number::Talk)).max();
-            talks.or_else(|| self.state.legs.values().filter_map(|leg| leg.get_number(Number::Talk)).max())
+            let any_answered = self.state.legs.values().any(is_answered);
+            let counting = self.state.legs.values().filter(|leg| !any_answered || is_answered(leg));
+            counting.filter_map(|leg| leg.get_number(Number::Talk)).max()
         };
         self.state.call.get_number(Number::Talk).or_else(legs)
     }
@@ -272,15 +296,19 @@ impl<'a> View<'a> {
         if !self.closed {
             return None;
         }
-        if answered && sent.is_none() && self.source != Source::Planfix {
-            return span(answered_at, ended);
+        match sent {
+            // Nobody talked: 0 if the source says so, else nothing is known.
+            _ if !answered => sent.filter(|ms| *ms == 0),
+            None if self.source != Source::Planfix => span(answered_at, ended),
+            _ => sent,
         }
-        sent
     }
 
     fn ring_ms(&self, row: &CallRow) -> Option<i64> {
-        let sent = self.state.call.get_number(Number::Ring);
-        sent.or_else(|| span(row.ringing_at.or(row.started_at), row.answered_at.or(row.ended_at)))
+        // A start and an answer that were both worked out from the talk say nothing about the ringing.
+        let derived = row.clock == Some("derived") && row.ringing_at.is_none() && row.started_at == row.answered_at;
+        let between = || span(row.ringing_at.or(row.started_at), row.answered_at.or(row.ended_at));
+        self.number(Number::Ring).or_else(|| if derived { None } else { between() })
     }
 
     fn hold_ms(&self) -> Option<i64> {
@@ -321,9 +349,17 @@ impl<'a> View<'a> {
         if self.state.legs.len() == 1 { self.state.legs.values().next() } else { None }
     }
 
+    /// VOIspeed: of a call to the outside the user who called, because the leg is but a line.
+    fn calling_endpoint(&self) -> Option<String> {
+        let called_out = self.source == Source::Voispeed && self.direction == "out";
+        let caller = calling_entity(self.state).filter(|entity| called_out && is_person(entity));
+        caller.and_then(|_| self.state.call.get(Text::From)).map(user_part)
+    }
+
     fn queue(&self) -> Option<String> {
         let call = &self.state.call;
-        let named = call.get(Text::Queue).or_else(|| self.state.legs.values().filter_map(|leg| leg.get(Text::Queue)).max());
+        let named =
+            call.get(Text::Queue).or_else(|| self.state.legs.values().filter_map(|leg| leg.get(Text::Queue)).max());
         let group = || if self.rang() > 1 { call.get(Text::GroupNumber) } else { None };
         named.or_else(group).map(str::to_owned)
     }
@@ -352,10 +388,27 @@ impl<'a> View<'a> {
 
     fn released_by(&self, answering: Option<&Track>) -> String {
         let leg = || {
+            if self.kazoo() && self.state.call.has(Mark::ALeg) {
+                return None;
+            }
             let named = self.state.legs.values().filter_map(|leg| leg.get(Text::ReleasedBy)).max();
             answering.and_then(|leg| leg.get(Text::ReleasedBy)).or(named)
         };
-        self.state.call.get(Text::ReleasedBy).or_else(leg).unwrap_or("unknown").to_owned()
+        let named = self.state.call.get(Text::ReleasedBy).or_else(leg);
+        named.or_else(|| self.releasing_side()).unwrap_or("unknown").to_owned()
+    }
+
+    /// The side of the entity that hung up last.
+    fn releasing_side(&self) -> Option<&'static str> {
+        let CallState { releases, legs, .. } = self.state;
+        let (entity, _) = releases.iter().max_by_key(|(entity, stamp)| (stamp.0, stamp.1, *entity))?;
+        let caller = calling_entity(self.state);
+        match (caller == Some(entity.as_str()), legs.contains_key(entity)) {
+            (true, false) => Some("caller"),
+            (false, true) => Some("callee"),
+            (false, false) => caller.map(|_| "callee"),
+            (true, true) => None,
+        }
     }
 
     fn state_name(&self, start: Option<Stamp>) -> &'static str {
@@ -389,7 +442,16 @@ impl<'a> View<'a> {
     }
 
     fn transfers(&self) -> i64 {
-        let answered = self.state.legs.values().filter(|leg| is_answered(leg)).count();
+        let legs = || self.state.legs.iter().filter(|(_, leg)| is_answered(leg));
+        let answered = if self.source == Source::Voispeed {
+            // The same people may be seen twice: as extensions, and as entities of the system. And who calls a
+            // colleague takes nothing over.
+            let caller = |leg: &Track| self.direction == "internal" && leg.get(Text::Direction) == Some("out");
+            let entities = legs().filter(|(key, _)| is_entity(key)).count();
+            entities.max(legs().filter(|(key, leg)| !is_entity(key) && !caller(leg)).count())
+        } else {
+            legs().count()
+        };
         let count = self.state.transfers.len().max(answered.saturating_sub(1));
         i64::try_from(count).unwrap_or(i64::MAX)
     }
@@ -442,7 +504,10 @@ fn inherit(leg: &mut LegRow, row: &CallRow) {
     let fill_time = |slot: &mut Option<Micros>, value: Option<Micros>| *slot = slot.or(value);
     fill_time(&mut leg.started_at, row.started_at);
     fill_time(&mut leg.ringing_at, row.ringing_at);
-    fill_time(&mut leg.answered_at, row.answered_at);
+    // A Kazoo's mailbox answers the call, and not the leg that only rang.
+    if matches!(leg.disposition, "unknown" | "answered") {
+        fill_time(&mut leg.answered_at, row.answered_at);
+    }
     fill_time(&mut leg.ended_at, row.ended_at);
     leg.talk_ms = leg.talk_ms.or(row.talk_ms);
     leg.cause_q850 = leg.cause_q850.or(row.cause_q850);
@@ -476,9 +541,44 @@ fn direction(state: &CallState, source: Source) -> String {
                 call.get(Text::Direction).unwrap_or("unknown")
             }
         }
+        Source::Voispeed if is_between_extensions(state) => "internal",
+        Source::Voispeed => call.get(Text::Direction).or_else(|| between_entities(state)).unwrap_or_else(by_leg),
         _ => call.get(Text::Direction).unwrap_or_else(by_leg),
     };
     known.to_owned()
+}
+
+/// VOIspeed: one extension calls and another one is called.
+fn is_between_extensions(state: &CallState) -> bool {
+    let claims = |direction: &str| {
+        let mut texts = state.legs.values().filter_map(|leg| leg.text.get(&Text::Direction));
+        texts.any(|ranked| ranked.0 > Rank::Guess && ranked.1 == direction)
+    };
+    claims("in") && claims("out")
+}
+
+/// VOIspeed: a user calls, and no line to the outside is called.
+fn between_entities(state: &CallState) -> Option<&'static str> {
+    let is_line = |key: &String| key.starts_with("2:");
+    let mut called = state.legs.keys().filter(|key| is_entity(key)).peekable();
+    called.peek()?;
+    let internal = calling_entity(state).is_some_and(is_person) && !called.any(is_line);
+    internal.then_some("internal")
+}
+
+/// VOIspeed: type and id of the entity that calls.
+fn calling_entity(state: &CallState) -> Option<&str> {
+    state.attributes.get("calling_entity").map(|ranked| ranked.1.as_str())
+}
+
+/// VOIspeed: whether a leg's key is an entity's type and id, and not an extension.
+fn is_entity(key: &str) -> bool {
+    key.contains(':')
+}
+
+/// VOIspeed: whether an entity is a user or a user's device.
+fn is_person(entity: &str) -> bool {
+    entity.starts_with("0:") || entity.starts_with("7:")
 }
 
 fn is(leg: &Track, outcome: Disposition) -> bool {

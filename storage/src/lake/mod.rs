@@ -7,6 +7,7 @@
 //! - no checkpoint or clean-up inside a commit, never the library's OPTIMIZE, no deletion vectors;
 //! - after a commit error the table is read again before anything is concluded.
 
+mod join;
 pub mod read;
 
 use std::collections::HashMap;
@@ -48,6 +49,8 @@ pub struct Table {
     pub watermark: Option<Offset>,
     bloom: &'static [&'static str],
     since_checkpoint: u64,
+    /// Offsets of commits whose outcome is not known: one of them may have landed.
+    attempted: Vec<Offset>,
     session: Arc<SessionState>,
 }
 
@@ -92,17 +95,20 @@ impl Table {
         let directory = std::fs::canonicalize(&directory).context(format!("opening `{}`", directory.display()))?;
         let url = Url::from_directory_path(&directory)
             .map_err(|()| Error::Config(format!("`{}` is not an absolute path", directory.display())))?;
-        let store = DurableStore::new(&directory).map_err(DeltaTableError::from)?;
+        let store = DurableStore::new(&directory);
         crate::log_sync_directory(tables)?;
-        let mut handle = DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(Arc::new(store), url).build()?;
+        let mut handle =
+            DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(Arc::new(store), url).build()?;
         if handle.verify_deltatable_existence().await? {
             handle.load().await?;
         } else {
-            let columns = StructType::try_from_arrow(schema.as_ref()).map_err(|error| Error::Config(error.to_string()))?;
+            let columns =
+                StructType::try_from_arrow(schema.as_ref()).map_err(|error| Error::Config(error.to_string()))?;
             let columns: Vec<_> = columns.fields().cloned().collect();
             let properties = [
                 ("delta.dataSkippingNumIndexedCols", Some("16")),
-                ("delta.deletedFileRetentionDuration", Some("interval 1 days")),
+                // Longer than any setting of how long superseded files are kept, so that vacuum still knows them.
+                ("delta.deletedFileRetentionDuration", Some("interval 30 days")),
             ];
             handle = handle
                 .create()
@@ -113,8 +119,19 @@ impl Table {
                 .await?;
         }
         let application = format!("trunklog/{identity}/0");
-        let mut table = Table { name, application, handle, watermark: None, bloom, since_checkpoint: 0, session };
+        let mut table = Table {
+            name,
+            application,
+            handle,
+            watermark: None,
+            bloom,
+            since_checkpoint: 0,
+            attempted: Vec::new(),
+            session,
+        };
         table.watermark = table.read_watermark().await?;
+        // Commits of former processes count too; one checkpoint too many at a start costs little.
+        table.since_checkpoint = table.version().min(CHECKPOINT_EVERY);
         Ok(table)
     }
 
@@ -160,7 +177,7 @@ impl Table {
         self.commit(adds.into_iter().map(Action::Add).collect(), Some(until), false).await
     }
 
-    /// Replaces files by rows in one commit: `removed` says which files by partition values, `None` for all.
+    /// Replaces the files of these days (`None`: of all) by rows, in one commit.
     ///
     /// # Errors
     /// As [`Table::fold`].
@@ -171,12 +188,16 @@ impl Table {
         });
         let removed = removed.await?;
         let adds = self.write(rows).await?;
-        let mut actions: Vec<Action> = Vec::with_capacity(adds.len() + removed.len());
+        self.replace(removed, adds).await
+    }
+
+    /// Commits the exchange of files that hold the same rows.
+    async fn replace(&mut self, removed: Vec<Action>, adds: Vec<deltalake::kernel::Add>) -> Result<(), Error> {
+        let mut actions = removed;
         for mut add in adds {
             add.data_change = false;
             actions.push(Action::Add(add));
         }
-        actions.extend(removed);
         self.commit(actions, None, true).await
     }
 
@@ -202,13 +223,7 @@ impl Table {
     }
 
     async fn write(&self, rows: Vec<RecordBatch>) -> Result<Vec<deltalake::kernel::Add>, Error> {
-        let mut properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(DeltaTableError::from)?))
-            .set_max_row_group_row_count(Some(128 * 1024));
-        for column in self.bloom {
-            properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(*column), true);
-        }
-        let mut writer = RecordBatchWriter::for_table(&self.handle)?.with_writer_properties(properties.build());
+        let mut writer = self.writer()?;
         for batch in rows {
             if batch.num_rows() > 0 {
                 writer.write(batch).await?;
@@ -217,18 +232,38 @@ impl Table {
         Ok(writer.flush().await?)
     }
 
+    fn writer(&self) -> Result<RecordBatchWriter, Error> {
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(DeltaTableError::from)?))
+            .set_max_row_group_row_count(Some(128 * 1024));
+        for column in self.bloom {
+            properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(*column), true);
+        }
+        Ok(RecordBatchWriter::for_table(&self.handle)?.with_writer_properties(properties.build()))
+    }
+
     async fn commit(&mut self, actions: Vec<Action>, until: Option<Offset>, removes: bool) -> Result<(), Error> {
         let stored = self.read_watermark().await?;
+        if stored != self.watermark && stored.is_some_and(|stored| self.attempted.contains(&stored)) {
+            self.watermark = stored;
+            return Err(Error::Conflict(format!(
+                "`{}`: an earlier commit had landed; the fold is tried again",
+                self.name
+            )));
+        }
         if stored != self.watermark {
             let (name, expected) = (self.name, self.watermark);
-            return Err(Error::Conflict(format!("`{name}` is at offset {stored:?}, not at {expected:?}: another writer")));
+            return Err(Error::Conflict(format!(
+                "`{name}` is at offset {stored:?}, not at {expected:?}: another writer"
+            )));
         }
         let mut properties = CommitProperties::default()
             .with_create_checkpoint(false)
             .with_cleanup_expired_logs(Some(false))
             .with_metadata([("isBlindAppend".to_owned(), serde_json::Value::Bool(!removes))]);
         if let Some(until) = until {
-            properties = properties.with_application_transaction(Transaction::new(&self.application, until.0.cast_signed()));
+            properties =
+                properties.with_application_transaction(Transaction::new(&self.application, until.0.cast_signed()));
         }
         if removes {
             let number = self.transaction(REMOVER).await?.unwrap_or_default() + 1;
@@ -237,6 +272,7 @@ impl Table {
         let mode = if removes { SaveMode::Overwrite } else { SaveMode::Append };
         let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
         let before = self.version();
+        self.attempted.extend(until);
         let outcome = {
             let snapshot = self.handle.snapshot()?;
             CommitBuilder::from(properties)
@@ -260,25 +296,28 @@ impl Table {
         }
         tracing::debug!(table = self.name, from = before, to = self.version(), "committed");
         self.watermark = until.or(self.watermark);
+        self.attempted.clear();
         self.since_checkpoint += 1;
         Ok(())
     }
 
     /// Writes a checkpoint when enough commits have come since the last, and opens the table from it; drops files that
-    /// were superseded longer ago than `keep`.
+    /// were superseded longer ago than `keep`. Says whether it did.
     ///
     /// # Errors
     /// If the checkpoint or the clean-up fails; the table is as good as before.
-    pub async fn maintain(&mut self, keep: chrono::Duration) -> Result<(), Error> {
+    pub async fn maintain(&mut self, keep: chrono::Duration) -> Result<bool, Error> {
         if self.since_checkpoint < CHECKPOINT_EVERY {
-            return Ok(());
+            return Ok(false);
         }
-        deltalake::checkpoints::create_checkpoint(&self.handle, None).await?;
-        deltalake::checkpoints::cleanup_metadata(&self.handle, None).await?;
+        // Files first: a checkpoint forgets the tombstones by which they are found.
         let vacuum = self.handle.clone().vacuum().with_retention_period(keep).with_enforce_retention_duration(false);
         vacuum.await?;
         self.handle.load().await?;
+        deltalake::checkpoints::create_checkpoint(&self.handle, None).await?;
+        deltalake::checkpoints::cleanup_metadata(&self.handle, None).await?;
+        self.handle.load().await?;
         self.since_checkpoint = 0;
-        Ok(())
+        Ok(true)
     }
 }

@@ -70,7 +70,12 @@ fn as_text(name: &str) -> Expr {
     cast(col(name), arrow::datatypes::DataType::Utf8).alias(name)
 }
 
-fn scan(session: &SessionContext, table: &Arc<dyn TableProvider>, filter: Option<Expr>, columns: Vec<Expr>) -> Result<DataFrame, Error> {
+fn scan(
+    session: &SessionContext,
+    table: &Arc<dyn TableProvider>,
+    filter: Option<Expr>,
+    columns: Vec<Expr>,
+) -> Result<DataFrame, Error> {
     let frame = session.read_table(Arc::clone(table))?;
     let frame = if let Some(filter) = filter { frame.filter(filter)? } else { frame };
     Ok(frame.select(columns)?)
@@ -78,7 +83,8 @@ fn scan(session: &SessionContext, table: &Arc<dyn TableProvider>, filter: Option
 
 /// Where every stored call lives.
 pub async fn homes(session: &SessionContext, calls: &Arc<dyn TableProvider>) -> Result<Vec<StoredCall>, Error> {
-    let mut stream = scan(session, calls, None, vec![col("call_id"), as_text("day"), as_text("tier")])?.execute_stream().await?;
+    let mut stream =
+        scan(session, calls, None, vec![col("call_id"), as_text("day"), as_text("tier")])?.execute_stream().await?;
     let mut homes = Vec::new();
     while let Some(batch) = stream.try_next().await? {
         let (ids, days, tiers) = (text(&batch, "call_id")?, text(&batch, "day")?, text(&batch, "tier")?);
@@ -91,14 +97,21 @@ pub async fn homes(session: &SessionContext, calls: &Arc<dyn TableProvider>) -> 
 }
 
 /// The states of the stored rows that match.
-pub async fn states(session: &SessionContext, calls: &Arc<dyn TableProvider>, filter: Expr) -> Result<Vec<KeyedCall>, Error> {
+pub async fn states(
+    session: &SessionContext,
+    calls: &Arc<dyn TableProvider>,
+    filter: Expr,
+) -> Result<Vec<KeyedCall>, Error> {
     let columns = vec![col("tenant"), col("source"), col("call_id"), col("call_key"), as_text("day"), col("fold")];
     let mut stream = scan(session, calls, Some(filter), columns)?.execute_stream().await?;
     let mut calls = Vec::new();
     while let Some(batch) = stream.try_next().await? {
         let (tenants, sources) = (text(&batch, "tenant")?, text(&batch, "source")?);
         let (ids, keys, days) = (text(&batch, "call_id")?, text(&batch, "call_key")?, text(&batch, "day")?);
-        let folds = batch.column_by_name("fold").and_then(|column| column.as_binary_opt::<i32>()).ok_or_else(|| missing("fold"))?;
+        let folds = batch
+            .column_by_name("fold")
+            .and_then(|column| column.as_binary_opt::<i32>())
+            .ok_or_else(|| missing("fold"))?;
         for row in 0..batch.num_rows() {
             calls.push(KeyedCall {
                 tenant: tenants.value(row).into(),
@@ -147,7 +160,8 @@ pub async fn fingerprints(
 type TimesAndOffsets<'a> = (&'a arrow::array::TimestampMicrosecondArray, &'a arrow::array::Int64Array);
 
 fn times_and_offsets(batch: &RecordBatch) -> Result<TimesAndOffsets<'_>, Error> {
-    let times = batch.column_by_name("received_at").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+    let times =
+        batch.column_by_name("received_at").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
     let offsets = batch.column_by_name("offset").and_then(|column| column.as_primitive_opt::<Int64Type>());
     Ok((times.ok_or_else(|| missing("received_at"))?, offsets.ok_or_else(|| missing("offset"))?))
 }
@@ -164,8 +178,21 @@ pub async fn messages(
         filter = filter.and(col("offset").lt_eq(lit(until.0.cast_signed())));
     }
     let columns = [
-        "tenant", "source", "type", "event_id", "call_key", "received_at", "offset", "method", "path", "query", "headers",
-        "content_type", "payload", "error",
+        "tenant",
+        "source",
+        "type",
+        "event_id",
+        "call_key",
+        "received_at",
+        "offset",
+        "method",
+        "path",
+        "query",
+        "headers",
+        "content_type",
+        "payload",
+        "structured",
+        "refused",
     ];
     let frame = scan(session, events, Some(filter), columns.map(col).to_vec())?;
     let stream = frame.sort(vec![col("offset").sort(true, false)])?.execute_stream().await?;
@@ -173,13 +200,22 @@ pub async fn messages(
 }
 
 /// The messages of a batch that has all columns of `events` but the derived ones.
-pub fn decode_messages(batch: &RecordBatch) -> Result<Vec<StoredEvent>, Error> {
+fn decode_messages(batch: &RecordBatch) -> Result<Vec<StoredEvent>, Error> {
     let (tenants, sources, kinds) = (text(batch, "tenant")?, text(batch, "source")?, text(batch, "type")?);
     let (ids, keys, methods) = (text(batch, "event_id")?, text(batch, "call_key")?, text(batch, "method")?);
     let (paths, queries, content_types) = (text(batch, "path")?, text(batch, "query")?, text(batch, "content_type")?);
     let (times, offsets) = times_and_offsets(batch)?;
-    let headers = batch.column_by_name("headers").and_then(|column| column.as_map_opt()).ok_or_else(|| missing("headers"))?;
-    let payloads = batch.column_by_name("payload").and_then(|column| column.as_binary_opt::<i32>()).ok_or_else(|| missing("payload"))?;
+    let headers =
+        batch.column_by_name("headers").and_then(|column| column.as_map_opt()).ok_or_else(|| missing("headers"))?;
+    let payloads = batch
+        .column_by_name("payload")
+        .and_then(|column| column.as_binary_opt::<i32>())
+        .ok_or_else(|| missing("payload"))?;
+    let structured = batch
+        .column_by_name("structured")
+        .and_then(|column| column.as_boolean_opt())
+        .ok_or_else(|| missing("structured"))?;
+    let refused = text(batch, "refused")?;
     let mut messages = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
         let entries = headers.value(row);
@@ -195,13 +231,13 @@ pub fn decode_messages(batch: &RecordBatch) -> Result<Vec<StoredEvent>, Error> {
                 kind: kinds.value(row).to_owned(),
                 received_at: times.value(row),
                 subject: optional(keys, row),
-                structured: false,
+                structured: structured.is_valid(row) && structured.value(row),
                 method: optional(methods, row),
                 path: optional(paths, row),
                 query: optional(queries, row),
                 headers,
                 content_type: optional(content_types, row),
-                error: None,
+                error: optional(refused, row),
                 payload: Bytes::copy_from_slice(payloads.value(row)),
             },
         });

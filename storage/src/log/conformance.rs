@@ -15,7 +15,8 @@ pub type Open<'a> = &'a dyn Fn(Publisher) -> Result<Arc<dyn Log>, Error>;
 type Seen = Arc<Mutex<Vec<(u64, Bytes)>>>;
 
 fn record(number: u64) -> Bytes {
-    let filler = vec![u8::try_from(number % 251).unwrap_or_default(); usize::try_from(number % 997).unwrap_or_default()];
+    let filler =
+        vec![u8::try_from(number % 251).unwrap_or_default(); usize::try_from(number % 997).unwrap_or_default()];
     Bytes::from([format!("record {number} ").as_bytes(), &filler].concat())
 }
 
@@ -79,9 +80,14 @@ pub async fn run(open: Open<'_>) -> Result<(), Error> {
     let dense: Vec<u64> = (0..log.bounds().next.0).collect();
     assert_eq!(published, dense, "published once each, in order");
     let all = read_all(log.as_ref(), Offset(0))?;
-    let of_publisher: Vec<(Offset, Bytes)> = seen.lock().iter().map(|(offset, record)| (Offset(*offset), record.clone())).collect();
+    let of_publisher: Vec<(Offset, Bytes)> =
+        seen.lock().iter().map(|(offset, record)| (Offset(*offset), record.clone())).collect();
     assert_eq!(all, of_publisher, "what is read is what was published");
-    assert_eq!(log.read(Offset(5), 1)?.first().map(|(offset, _)| *offset), Some(Offset(5)), "reads begin where they are asked to");
+    assert_eq!(
+        log.read(Offset(5), 1)?.first().map(|(offset, _)| *offset),
+        Some(Offset(5)),
+        "reads begin where they are asked to"
+    );
 
     // What was acknowledged is there after a restart, and appending goes on behind it.
     let next = log.bounds().next;

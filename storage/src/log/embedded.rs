@@ -171,15 +171,14 @@ impl Log for EmbeddedLog {
     fn trim(&self, before: Offset) -> Result<(), Error> {
         loop {
             let path = {
-                let mut segments = self.shared.segments.write();
-                let disposable = segments.len() > 1 && segments.front().is_some_and(|first| first.next() <= before.0);
-                if !disposable {
-                    return Ok(());
-                }
-                segments.pop_front().map(|segment| segment.path)
+                let segments = self.shared.segments.read();
+                let first = segments.front().filter(|first| segments.len() > 1 && first.next() <= before.0);
+                let Some(first) = first else { return Ok(()) };
+                first.path.clone()
             };
-            let Some(path) = path else { return Ok(()) };
+            // Forgotten only once it is gone: a gap between files would look like lost records at the next start.
             self.retire(&path)?;
+            self.shared.segments.write().pop_front();
         }
     }
 
@@ -210,16 +209,19 @@ impl EmbeddedLog {
     /// Keeps up to two retired segments for recycling; unlinks the others.
     fn retire(&self, path: &Path) -> Result<(), Error> {
         let what = || format!("retiring log segment `{}`", path.display());
-        let mut spares = self.shared.spares.lock();
         let right_size = std::fs::metadata(path).is_ok_and(|file| file.len() == self.config.segment_bytes);
-        if spares.len() < 2 && right_size {
+        // The committer needs the list of spares: it is not held while the disk works.
+        if right_size && self.shared.spares.lock().len() < 2 {
             let spare = self.config.directory.join(format!("{}.spare", Uuid::new_v4().simple()));
             std::fs::rename(path, &spare).context(what())?;
-            spares.push(spare);
-        } else {
-            std::fs::remove_file(path).context(what())?;
+            sync_directory(&self.config.directory)?;
+            self.shared.spares.lock().push(spare);
+            return Ok(());
         }
-        sync_directory(&self.config.directory)
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context(what()),
+            _ => sync_directory(&self.config.directory),
+        }
     }
 }
 
@@ -251,7 +253,7 @@ impl Committer {
         match self.write(&group, bytes) {
             Ok(mut first) => {
                 metrics::histogram!("trunklog_log_append_seconds").record(started.elapsed().as_secs_f64());
-                metrics::histogram!("trunklog_log_group_messages").record(group.len() as f64);
+                metrics::histogram!("trunklog_log_group_appends").record(group.len() as f64);
                 let mut replies = Vec::with_capacity(group.len());
                 for request in group {
                     let count = request.batch.records.len() as u64;
@@ -355,8 +357,9 @@ pub fn lock_directory(directory: &Path) -> Result<File, Error> {
     let path = directory.join("LOCK");
     let what = format!("opening `{}`", path.display());
     let file = File::options().create(true).truncate(false).write(true).open(&path).context(what)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| Error::Conflict(format!("another trunklog runs on this data directory (`{}` is locked)", path.display())))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Error::Conflict(format!("another trunklog runs on this data directory (`{}` is locked)", path.display()))
+    })?;
     Ok(file)
 }
 
@@ -428,6 +431,11 @@ fn recover(directory: &Path, identity: Uuid, segment_bytes: u64) -> Result<(VecD
         }
         segments.push_back(segment);
     }
+    // What a killed process had written may be in memory only; from here on it counts as stored.
+    if let Some(last) = segments.back() {
+        last.sync()?;
+    }
+    sync_directory(directory)?;
     Ok((segments, spares))
 }
 

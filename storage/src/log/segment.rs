@@ -104,7 +104,8 @@ impl Segment {
         file.read_exact(&mut header).context(what())?;
         let (base, seed) = check_header(path, &header, identity)?;
         let capacity = file.metadata().context(what())?.len();
-        let mut segment = Segment { path: path.to_owned(), base, file, seed, capacity, end: HEADER_BYTES, frames: Vec::new() };
+        let mut segment =
+            Segment { path: path.to_owned(), base, file, seed, capacity, end: HEADER_BYTES, frames: Vec::new() };
         let rest = segment.scan(last)?;
         Ok((segment, rest))
     }
@@ -147,6 +148,11 @@ impl Segment {
         self.frames.push(FrameAt { first, count, position: self.end });
         self.end += frame.len() as u64;
         Ok(())
+    }
+
+    /// Makes everything written so far durable.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().context(format!("syncing `{}`", self.path.display()))
     }
 
     /// The records of the frame at this position.

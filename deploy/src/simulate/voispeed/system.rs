@@ -49,10 +49,7 @@ pub fn play(call: &mut Call, script: &mut Script) {
         truth.number("transfers", 0);
     }
     times.state(&mut truth);
-    // Both sides of an internal call are named only once it is answered.
-    if answered || call.direction != Direction::Internal {
-        truth.text("direction", call.direction.as_str());
-    }
+    truth.text("direction", call.direction.as_str());
     if answered {
         talked(call, &talk, &agents, (&callee, &times), (&mut *script, &mut truth));
     } else {
@@ -163,6 +160,7 @@ fn talked(
     truth
         .text("disposition", "answered")
         .text("disposition_raw", "1")
+        .text("released_by", "callee")
         .seconds("ring_ms", call.ring)
         .seconds("talk_ms", times.end - answer);
 }

@@ -69,14 +69,15 @@ async fn receive_hook(state: IngestState, source: Source, request: Request) -> R
 }
 
 async fn receive_debug(state: IngestState, source: Source, request: Request) -> Result<Response, Refusal> {
-    let limit = state.settings.load().limits.report_bytes;
-    let inbound = read(&state, request, source, limit).await?;
+    let limits = state.settings.load().limits;
+    let inbound = read(&state, request, source, limits.report_bytes).await?;
     let kind = format!("{source}.debug");
     let events = match debug::split(&inbound.body) {
         _ if inbound.body.trim_ascii().is_empty() => Vec::new(),
         Ok(documents) => documents.into_iter().map(|document| inbound.event(&kind, document)).collect(),
         Err(error) => vec![Event { error: Some(error), ..inbound.event(&kind, inbound.body.clone()) }],
     };
+    limits.check_messages(&events)?;
     Ok(counts(&accept_events(&state, events).await?))
 }
 

@@ -45,7 +45,7 @@ pub(super) const VOICEMAIL: &str = "8";
 
 /// What an outcome code says; `None` for no code or one that is in no table.
 pub(super) fn outcome(code: &str) -> Option<Disposition> {
-    let outcome = match code.trim().parse::<i64>() {
+    let outcome = match code.split_whitespace().next().unwrap_or_default().parse::<i64>() {
         Ok(0) => Disposition::Unknown,
         Ok(1) => Disposition::Answered,
         Ok(2 | 10) => Disposition::Busy,

@@ -41,8 +41,9 @@ pub(super) fn answer(settings: &TenantSettings, node: &str) -> String {
 fn state(params: &Params<'_>, received_at: i64) -> CallState {
     let mut state = CallState::default();
     state.call.start(Rank::Guess, received_at);
-    state.call.text(Text::From, Rank::Message, params.text("calling"));
-    state.call.text(Text::To, Rank::Message, params.text("called"));
+    // `call_in` knows better, should its numbers have been rewritten since.
+    state.call.text(Text::From, Rank::Receipt, params.text("calling"));
+    state.call.text(Text::To, Rank::Receipt, params.text("called"));
     if let Some(input) = params.get("input") {
         state.digits(node(params), input);
     }

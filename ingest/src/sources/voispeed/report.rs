@@ -235,7 +235,7 @@ fn endpoint(row: &Fields<'_>, call: &mut Track, direction: Option<&str>) {
     call.text(Text::EndpointName, Rank::Report, row.text(&format!("{role}_desc")));
 }
 
-/// `get_user_call_report`: a call as one extension had it.
+/// `get_user_call_report`: a call as one extension had it, so a leg: another one may still talk.
 fn of_user(row: &Fields<'_>) -> CallState {
     let mut state = CallState::default();
     let (own, remote) = (row.text("my_number"), row.text("remote_number"));
@@ -246,9 +246,9 @@ fn of_user(row: &Fields<'_>) -> CallState {
         _ => None,
     };
     let call = &mut state.call;
-    row.call(call);
     call.text(Text::Direction, Rank::Report, direction.unwrap_or_default());
     call.text(Text::Queue, Rank::Report, row.text("group_name"));
+    call.text(Text::ExternalId, Rank::Report, row.text("external_id"));
     let remote_name = row.person("remote_surname", "remote_name");
     match direction {
         Some("out") => {
@@ -264,6 +264,11 @@ fn of_user(row: &Fields<'_>) -> CallState {
     }
     let leg = state.leg(own);
     row.course(leg);
+    if leg.has(Mark::Ended)
+        && let Some(length) = row.milliseconds("duration")
+    {
+        leg.number(Number::Duration, Rank::Report, length);
+    }
     leg.text(Text::Endpoint, Rank::Report, own);
     leg.text(Text::EndpointName, Rank::Report, row.person("surname", "name"));
     leg.text(Text::Direction, Rank::Report, direction.unwrap_or_default());

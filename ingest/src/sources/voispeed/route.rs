@@ -38,7 +38,7 @@ async fn receive_event(State(state): State<IngestState>, request: Request) -> Re
     Ok(stored(answer, &receipt))
 }
 
-/// A call waits in the node, so it gets its commands whatever became of the message.
+/// A call waits in the node, so the answer holds its commands whatever became of the message.
 async fn receive_ivr(State(state): State<IngestState>, request: Request) -> Result<Response, Refusal> {
     let settings = state.settings.load();
     let inbound = Inbound::read(&state, request, SOURCE, settings.limits.message_bytes, &[]).await?;
@@ -49,16 +49,19 @@ async fn receive_ivr(State(state): State<IngestState>, request: Request) -> Resu
     let event = inbound.event("voispeed.ivr", inbound.body.clone());
     let node = Params::of(&event, tenant).map(|params| ivr::node(&params)).unwrap_or_default();
     let receipt = append(&state, event).await?;
-    Ok(stored(text(StatusCode::OK, ivr::answer(tenant, &node)), &receipt))
+    let status = if receipt.quarantined { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    Ok(stored(text(status, ivr::answer(tenant, &node)), &receipt))
 }
 
 async fn receive_report(State(state): State<IngestState>, request: Request) -> Result<Response, Refusal> {
-    let limit = state.settings.load().limits.report_bytes;
-    let inbound = Inbound::read(&state, request, SOURCE, limit, &[]).await?;
+    let limits = state.settings.load().limits;
+    let inbound = Inbound::read(&state, request, SOURCE, limits.report_bytes, &[]).await?;
     if inbound.is_empty() {
         return Ok(bad_request());
     }
-    Ok(counts(&accept_events(&state, report_events(&inbound)).await?))
+    let events = report_events(&inbound);
+    limits.check_messages(&events)?;
+    Ok(counts(&accept_events(&state, events).await?))
 }
 
 /// One event per row; a body that cannot be cut into rows is one event.

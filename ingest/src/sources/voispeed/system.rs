@@ -59,7 +59,7 @@ pub(super) fn state(notice: &Notice<'_>) -> Option<CallState> {
 /// Numbers, direction and names: `call_in` gives them as the caller sent them, later events repeat them per leg.
 fn common(state: &mut CallState, notice: &Notice<'_>) {
     let params = notice.params;
-    let rank = if notice.name == "call_in" { Rank::Message } else { Rank::Receipt };
+    let rank = if notice.name == "call_in" { Rank::Message } else { Rank::Derived };
     let (calling, called) = (params.get("calling_type"), params.get("called_type"));
     let call = &mut state.call;
     call.text(Text::From, rank, params.first(&["calling", "calling_number"]).unwrap_or_default());
@@ -128,10 +128,14 @@ fn response(state: &mut CallState, notice: &Notice<'_>) {
     }
 }
 
-/// Whether this entity called or was called does not stand in the message, so it makes no leg.
+/// Whether this entity called or was called does not stand in the message, so it makes no leg. Who hung up is
+/// the entity that sent its end, not one that was told of it.
 fn disconnected(state: &mut CallState, notice: &Notice<'_>, role: &str) {
     let params = notice.params;
     let entity = codes::entity(params.get(&format!("{role}_type")), params.get(&format!("{role}_id")));
+    if let Some(entity) = entity.as_deref().filter(|_| notice.name == "disconnect_in") {
+        state.released(entity, notice.stamp);
+    }
     state.attribute(notice.name, entity.unwrap_or_default());
 }
 

@@ -153,6 +153,14 @@ fn system_events_make_a_call_with_legs() {
 }
 
 #[test]
+fn who_hangs_up_is_noted() {
+    let ended = notice("event_type=1&event=5&call_id=9&sender_id=2&sender_type=2&datetime=2025-01-10+09:15:00");
+    assert_eq!(fact(&ended).1.releases["2:2"], Stamp(Rank::Message, MORNING));
+    let told = notice("event_type=1&event=6&call_id=9&recipient_id=7&recipient_type=0");
+    assert!(fact(&told).1.releases.is_empty());
+}
+
+#[test]
 fn a_commanded_call_is_not_answered_by_its_caller() {
     let decoded = notice(
         "event_type=1&event=4&event_name=call_response&call_id=9&sender_id=2&sender_type=2&calling_id=2&calling_type=2&called_id=5&called_type=3&outcome=1",
@@ -225,10 +233,13 @@ fn user_reports_are_a_leg_too() {
     let decoded = row("voispeed.user_call_report", body);
     let (key, state) = fact(&decoded);
     assert_eq!((key, state.call.answer), ("10724", None));
+    // Another extension may have been answered.
+    assert!(state.call.outcome.is_none() && !state.call.has(Mark::Reported) && !state.call.has(Mark::Ended));
     assert_eq!((state.call.get(Text::From), state.call.get(Text::To)), (Some("35"), Some("187")));
     let leg = &state.legs["35"];
     assert_eq!(leg.outcome, Some(Ranked(Rank::Report, Disposition::NoAnswer)));
     assert_eq!(leg.get(Text::EndpointName), Some("White Walter"));
+    assert_eq!(leg.get_number(Number::Duration), Some(20_000));
 }
 
 #[test]

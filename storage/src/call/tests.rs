@@ -1,0 +1,111 @@
+//! What a row shows of a state, where that is not plain.
+
+use super::*;
+use crate::event::Source;
+
+const START: Micros = 1_767_323_045_000_000;
+const SECOND: Micros = 1_000_000;
+
+fn at(second: i64) -> Micros {
+    START + second * SECOND
+}
+
+fn shown(state: &CallState, source: Source) -> CallRow {
+    state.row("acme", source)
+}
+
+#[test]
+fn a_success_without_a_duration_has_no_talk_of_others() {
+    let mut state = CallState::default();
+    for (extension, outcome, talk) in [("101", Disposition::Canceled, Some(0)), ("102", Disposition::Answered, None)] {
+        let leg = state.leg(extension);
+        leg.start(Rank::Receipt, at(0)).mark(Mark::Started).end(Rank::Receipt, at(60)).mark(Mark::Ended);
+        leg.outcome(Rank::Message, outcome, "raw");
+        if let Some(talk) = talk {
+            leg.mark(Mark::CalledOff).number(Number::Talk, Rank::Message, talk);
+        }
+    }
+    let row = shown(&state, Source::Planfix);
+    assert_eq!((row.state, row.disposition, row.talk_ms), ("closed", "answered", None));
+    assert_eq!(row.legs.iter().map(|leg| leg.disposition).collect::<Vec<_>>(), ["answered_elsewhere", "answered"]);
+}
+
+#[test]
+fn a_talk_alone_says_nothing_about_ringing() {
+    let mut state = CallState::default();
+    state.call.end(Rank::Receipt, at(61)).mark(Mark::Ended).outcome(Rank::Message, Disposition::Answered, "accepted");
+    state.call.number(Number::Talk, Rank::Message, 61_000);
+    let row = shown(&state, Source::Placetel);
+    assert_eq!((row.state, row.clock, row.started_at), ("partial", Some("derived"), Some(at(0))));
+    assert_eq!((row.answered_at, row.ring_ms, row.talk_ms), (Some(at(0)), None, Some(61_000)));
+}
+
+#[test]
+fn whoever_hung_up_last_released_the_call() {
+    let mut state = CallState::default();
+    state.attribute("calling_entity", "2:3");
+    state.leg("0:12").answer(Rank::Message, at(5));
+    state.released("0:12", Stamp(Rank::Message, at(20)));
+    assert_eq!(shown(&state, Source::Voispeed).released_by, "callee");
+    state.released("2:3", Stamp(Rank::Message, at(30)));
+    assert_eq!(shown(&state, Source::Voispeed).released_by, "caller");
+}
+
+#[test]
+fn an_extension_that_was_not_taken_does_not_close_the_call() {
+    let mut state = CallState::default();
+    let first = state.leg("35");
+    first.start(Rank::Message, at(0)).mark(Mark::Started).answer(Rank::Message, at(5));
+    let second = state.leg("36");
+    second.start(Rank::Report, at(0)).mark(Mark::Started).end(Rank::Report, at(5)).mark(Mark::Ended);
+    second.outcome(Rank::Report, Disposition::NoAnswer, "5");
+    let row = shown(&state, Source::Voispeed);
+    assert_eq!((row.state, row.ended_at, row.legs[1].disposition), ("open", None, "answered_elsewhere"));
+    state.leg("36").outcome(Rank::Report, Disposition::Busy, "2");
+    assert_eq!(shown(&state, Source::Voispeed).legs[1].disposition, "busy");
+}
+
+#[test]
+fn a_lost_race_alone_does_not_close_the_call() {
+    let mut state = CallState::default();
+    state.call.mark(Mark::BLeg);
+    let lost = state.leg("b1");
+    lost.start(Rank::Message, at(0)).mark(Mark::Started).end(Rank::Message, at(5)).mark(Mark::Ended);
+    lost.outcome(Rank::Message, Disposition::AnsweredElsewhere, "LOSE_RACE");
+    assert_eq!(shown(&state, Source::Kazoo).state, "open");
+    let won = state.leg("b2");
+    won.start(Rank::Message, at(0)).mark(Mark::Started).end(Rank::Message, at(65)).mark(Mark::Ended);
+    won.outcome(Rank::Message, Disposition::Answered, "NORMAL_CLEARING").number(Number::Talk, Rank::Message, 60_000);
+    let row = shown(&state, Source::Kazoo);
+    assert_eq!((row.state, row.disposition, row.talk_ms), ("closed", "answered", Some(60_000)));
+}
+
+#[test]
+fn a_mailbox_answers_but_nobody_talks() {
+    let mut state = CallState::default();
+    let call = &mut state.call;
+    call.mark(Mark::ALeg).start(Rank::Message, at(0)).mark(Mark::Started).answer(Rank::Message, at(20));
+    call.end(Rank::Message, at(50)).mark(Mark::Ended).mark(Mark::Voicemail);
+    call.outcome(Rank::Message, Disposition::Answered, "NORMAL_CLEARING").number(Number::Talk, Rank::Message, 30_000);
+    let leg = state.leg("b1");
+    leg.start(Rank::Message, at(0)).mark(Mark::Started).end(Rank::Message, at(20)).mark(Mark::Ended);
+    leg.outcome(Rank::Message, Disposition::NoAnswer, "NO_ANSWER");
+    let row = shown(&state, Source::Kazoo);
+    assert_eq!((row.disposition, row.talk_ms, row.legs[0].answered_at), ("voicemail", None, None));
+}
+
+#[test]
+fn colleagues_call_each_other() {
+    let mut state = CallState::default();
+    for (extension, direction) in [("35", "out"), ("36", "in")] {
+        let leg = state.leg(extension);
+        leg.text(Text::Direction, Rank::Message, direction).answer(Rank::Message, at(5));
+        state.call.text(Text::Direction, Rank::Message, direction);
+    }
+    let row = shown(&state, Source::Voispeed);
+    assert_eq!((row.direction.as_str(), row.transfers), ("internal", 0));
+    let mut state = CallState::default();
+    state.attribute("calling_entity", "0:7");
+    state.leg("0:8").start(Rank::Message, at(0));
+    assert_eq!(shown(&state, Source::Voispeed).direction, "internal");
+}
