@@ -34,10 +34,10 @@ def check_events(server):
         relation = duckdb_relation(table)
         if relation is None:
             return 0
-        count, distinct, low, high = connection.sql(f'SELECT count(*), count(DISTINCT "offset"), min("offset"), max("offset") FROM {relation}').fetchone()
+        count, distinct, low, high = connection.sql(f'SELECT count(*), count(DISTINCT "offset"), min("offset"), max("offset") FROM {relation}').fetchall()[0]
         assert count == distinct == high + 1 and low == 0, f"events by DuckDB: {count} rows, {distinct} offsets from {low} to {high}"
         offsets = table.to_pyarrow_table(columns=["offset"])
-        again = connection.sql('SELECT count(*), count(DISTINCT "offset"), max("offset") FROM offsets').fetchone()
+        again = connection.sql('SELECT count(*), count(DISTINCT "offset"), max("offset") FROM offsets').fetchall()[0]
         assert again == (count, distinct, high), f"events by deltalake: {again}, by DuckDB {(count, distinct, high)}"
     return count
 
@@ -56,13 +56,13 @@ def differences(server, query, offset):
         by_deltalake = table.to_pyarrow_table(filters=[("tier", "=", "final")])
         connection.register("by_deltalake", by_deltalake)
         sides = {"deltalake": "by_deltalake", "DuckDB": f"(SELECT * FROM {duckdb_relation(table)} WHERE tier = 'final')"}
-        rows = connection.sql("SELECT count(*) FROM sql_rows").fetchone()[0]
+        rows = connection.sql("SELECT count(*) FROM sql_rows").fetchall()[0][0]
         for name, relation in sides.items():
-            total, distinct = connection.sql(f"SELECT count(*), count(DISTINCT call_id) FROM {relation}").fetchone()
+            total, distinct = connection.sql(f"SELECT count(*), count(DISTINCT call_id) FROM {relation}").fetchall()[0]
             assert total == distinct, f"{name} finds {total} final rows for {distinct} calls"
             connection.sql(f"CREATE TABLE outside AS SELECT {listed} FROM {relation}")
-            more = connection.sql(f"SELECT count(*) FROM (SELECT * FROM outside EXCEPT SELECT {listed} FROM sql_rows)").fetchone()[0]
-            less = connection.sql(f"SELECT count(*) FROM (SELECT {listed} FROM sql_rows EXCEPT SELECT * FROM outside)").fetchone()[0]
+            more = connection.sql(f"SELECT count(*) FROM (SELECT * FROM outside EXCEPT SELECT {listed} FROM sql_rows)").fetchall()[0][0]
+            less = connection.sql(f"SELECT count(*) FROM (SELECT {listed} FROM sql_rows EXCEPT SELECT * FROM outside)").fetchall()[0][0]
             connection.sql("DROP TABLE outside")
             if more or less or total != rows:
                 found[name] = f"{total} rows, SQL has {rows}; {more} differ there, {less} differ in SQL"

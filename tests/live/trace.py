@@ -51,7 +51,7 @@ def calls(lines):
                 continue
             name, arguments, began = begun["call"], begun["arguments"], at
             if arguments.endswith("<unfinished ...>"):
-                waiting[pid] = (name, arguments.removesuffix("<unfinished ...>"), began)
+                waiting[pid] = (name, arguments.removesuffix("<unfinished ...>").rstrip(), began)
                 continue
         result = RESULT.search(arguments)
         if result:
@@ -139,7 +139,7 @@ def check_clean(call, unsynced, folders):
 def main():
     strace = need("strace")
     # Small segments, so that the log is trimmed; folds only when asked, so that one is over before the next begins.
-    config = '[log]\nsegment_bytes = "1 MiB"\n[fold]\ninterval = "1h"\nbytes = "256 MiB"\n'
+    config = '[log]\nsegment_bytes = "20 MiB"\n[fold]\ninterval = "1h"\nbytes = "256 MiB"\n'
     wrapper = [strace, "-f", "-ttt", "-T", "-yy", "-s", "600", "-e", f"trace={CALLS}", "-o", "trace.txt"]
     with Server(config, wrapper=wrapper) as server:
         key = server.key("acme", "ingest:*")
@@ -147,6 +147,11 @@ def main():
             calls_of_part = size("TRUNKLOG_TRACE_CALLS", 900) // 3
             sending = server.simulate(key, "--calls", calls_of_part, "--seed", 70 + part)
             wait(sending, 900, "the simulation")
+            for number in range(30):
+                # Long messages fill a segment, so that there is one to trim.
+                filler = "x" * 900_000
+                form = f"event=IncomingCall&from=1&to=2&call_id=long-{part}-{number}&filler={filler}"
+                server.post("/in/placetel", key, form.encode(), "application/x-www-form-urlencoded")
             server.flush()
         # strace passes no signal on; the server is its child.
         children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()

@@ -173,6 +173,7 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         child.kill().ok();
+        child.wait().ok();
         panic!("the server did not stop within 60 s of SIGTERM\n{}", self.log());
     }
 

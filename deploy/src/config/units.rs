@@ -162,7 +162,7 @@ impl<'de> Deserialize<'de> for Country {
 impl fmt::Display for Size {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-        match units.into_iter().find(|(shift, _)| self.0 != 0 && self.0 % (1 << shift) == 0) {
+        match units.into_iter().find(|(shift, _)| self.0 != 0 && self.0.is_multiple_of(1 << shift)) {
             Some((shift, unit)) => write!(formatter, "{} {unit}", self.0 >> shift),
             None => write!(formatter, "{}", self.0),
         }
@@ -173,7 +173,7 @@ impl fmt::Display for Span {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = self.0.as_millis();
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-        match units.into_iter().find(|(unit, _)| milliseconds != 0 && milliseconds % unit == 0) {
+        match units.into_iter().find(|(unit, _)| milliseconds != 0 && milliseconds.is_multiple_of(*unit)) {
             Some((unit, name)) => write!(formatter, "{}{name}", milliseconds / unit),
             None => write!(formatter, "{milliseconds}ms"),
         }

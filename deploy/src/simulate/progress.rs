@@ -68,7 +68,10 @@ impl Progress {
 
     /// Prints plain lines from time to time, for ever; does nothing on a terminal.
     pub async fn report(&self) {
-        while self.plain {
+        if !self.plain {
+            return std::future::pending().await;
+        }
+        loop {
             tokio::time::sleep(PLAIN_EVERY).await;
             let done = self.acknowledged.load(Relaxed);
             let rate = done as f64 / self.started.elapsed().as_secs_f64().max(0.001);
@@ -77,7 +80,6 @@ impl Progress {
             // A closed standard error is no reason to stop.
             let _ = writeln!(std::io::stderr(), "{line}");
         }
-        std::future::pending::<()>().await;
     }
 
     /// Takes the bar away and gives the last line.

@@ -28,7 +28,7 @@ use crate::event::{Offset, format_time, now};
 pub const GROUP_BYTES: usize = 8 << 20;
 
 /// A segment has room for a group and the batch that leads over its limit.
-const SMALLEST_SEGMENT: u64 = 20 << 20;
+pub const SMALLEST_SEGMENT: u64 = 20 << 20;
 
 /// Settings of the embedded log.
 #[derive(Clone, Debug)]
