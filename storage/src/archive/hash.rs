@@ -86,6 +86,12 @@ impl Archive {
     }
 }
 
+/// The hash of these rows as a whole table of calls.
+#[cfg(test)]
+pub(super) fn hash_calls(batch: &RecordBatch) -> TableHash {
+    digest("calls", lines(batch, call_key).expect("rows that were just made"))
+}
+
 fn call_key(batch: &RecordBatch, row: usize) -> String {
     ["tenant", "source", "call_id"]
         .map(|name| batch.column_by_name(name).map(|column| column.as_string::<i32>().value(row)))

@@ -207,6 +207,12 @@ impl Table {
         Ok(wanted.map(|file| Action::Remove(file.remove_action(false))).collect())
     }
 
+    /// Files of the pinned version.
+    #[cfg(test)]
+    pub async fn file_count(&self) -> Result<usize, Error> {
+        Ok(self.handle.get_active_add_actions_by_predicate(None).try_collect::<Vec<_>>().await?.len())
+    }
+
     /// Rows per (day, tier) of the pinned version.
     ///
     /// # Errors

@@ -1,0 +1,260 @@
+//! The archive against a naive fold in memory, through folds, swaps, joins, crashes, rebuilds and late messages.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+
+use super::*;
+use crate::call::{CallState, Disposition, Mark, Rank, Text};
+use crate::event::{Micros, Source, call_id};
+use crate::fact::{CallRef, fingerprint};
+use crate::rows::{self, KeyedCall};
+
+/// Understands `key|what|time`.
+struct Toy;
+
+impl Decoder for Toy {
+    fn decode(&self, event: &Event) -> Decoded {
+        let text = String::from_utf8_lossy(&event.payload);
+        let parts: Vec<&str> = text.split('|').collect();
+        let [key, what, time] = parts[..] else { return Decoded::quarantined(event, "toy", "not a toy message") };
+        assert_ne!(key, "panic", "this message makes the decoder panic");
+        let mut state = CallState::default();
+        let at: Micros = time.parse().unwrap_or_default();
+        match what {
+            "start" => state.call.start(Rank::Message, at).mark(Mark::Started).text(Text::From, Rank::Message, key),
+            "answer" => state.leg("1").answer(Rank::Receipt, event.received_at),
+            _ => state.call.end(Rank::Receipt, event.received_at).mark(Mark::Ended).outcome(
+                Rank::Message,
+                Disposition::Answered,
+                what,
+            ),
+        };
+        let mut decoded = Decoded::new("toy", &[text.as_bytes()]);
+        decoded.call_key = Some(key.to_owned());
+        decoded.occurred_at = Some(at);
+        decoded.fact = Some((CallRef::Key(key.to_owned()), state));
+        decoded
+    }
+
+    fn e164(&self, _: &str, _: Source, _: &str) -> Option<String> {
+        None
+    }
+
+    fn timeout(&self, _: &str, _: Source, _: bool) -> Micros {
+        Micros::MAX
+    }
+}
+
+/// A small generator of numbers, so that a failing run can be repeated by its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+const NOON: Micros = 1_767_268_800_000_000;
+const HOUR: Micros = 3_600_000_000;
+
+fn message(number: u64, dice: &mut Dice) -> Message {
+    let key = format!("call-{}", dice.roll(60));
+    let what = ["start", "answer", "end"][usize::try_from(dice.roll(3)).unwrap_or_default()];
+    let received_at = NOON + Micros::try_from(number).unwrap_or_default() * HOUR / 7;
+    let carried = received_at - Micros::try_from(dice.roll(60)).unwrap_or_default() * HOUR;
+    let text = if dice.roll(40) == 0 { "gibberish".to_owned() } else { format!("{key}|{what}|{carried}") };
+    let event = Event {
+        id: format!("event-{number}"),
+        tenant: ["acme", "other"][usize::try_from(dice.roll(2)).unwrap_or_default()].to_owned(),
+        source: Source::Placetel,
+        kind: "toy".to_owned(),
+        received_at,
+        subject: None,
+        structured: dice.roll(5) == 0,
+        method: None,
+        path: None,
+        query: None,
+        headers: BTreeMap::from([("host".to_owned(), "test".to_owned())]),
+        content_type: None,
+        error: (dice.roll(50) == 0).then(|| "ingest could not take it apart".to_owned()),
+        payload: Bytes::from(text),
+    };
+    Message::new(event, &Toy)
+}
+
+async fn open(directory: &Path) -> Archive {
+    let config = ArchiveConfig {
+        segment_bytes: 20 << 20,
+        min_free_bytes: 0,
+        fold_interval: Duration::from_secs(3600),
+        ..ArchiveConfig::new(directory)
+    };
+    Archive::open(config, Arc::new(Toy)).await.expect("the archive opens")
+}
+
+/// What a fold over all messages gives, without log, tables or snapshots.
+#[derive(Default)]
+struct Naive {
+    calls: HashMap<String, KeyedCall>,
+    messages: u64,
+}
+
+impl Naive {
+    fn take(&mut self, offset: Offset, message: &Message) {
+        self.messages += 1;
+        let Some((CallRef::Key(key), fact)) = &message.decoded.fact else { return };
+        let event = &message.event;
+        let id = call_id(&event.tenant, event.source, key);
+        let call = self.calls.entry(id.clone()).or_insert_with(|| KeyedCall {
+            tenant: event.tenant.as_str().into(),
+            source: event.source,
+            call_id: id.as_str().into(),
+            key: key.as_str().into(),
+            day: 0,
+            state: Arc::default(),
+        });
+        let state = Arc::make_mut(&mut call.state);
+        state.merge(fact.clone());
+        state.delivered(event.received_at, offset);
+    }
+
+    fn hash(&self) -> TableHash {
+        let calls: Vec<KeyedCall> = self.calls.values().cloned().collect();
+        hash::hash_calls(&rows::calls(&calls, &Toy).expect("rows"))
+    }
+}
+
+async fn expect_equal(archive: &Archive, naive: &Naive, after: &str) {
+    let snapshot = archive.snapshot().await.expect("a snapshot");
+    let hashes = archive.hash(&snapshot).await.expect("hashes");
+    assert_eq!(hashes[0], naive.hash(), "calls after {after}");
+    assert_eq!(hashes[1].rows, naive.messages, "events after {after}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equals_a_naive_fold_through_folds_crashes_and_rebuilds() {
+    for seed in [1, 2] {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let mut archive = open(directory.path()).await;
+        let (mut dice, mut naive, mut number) = (Dice(seed), Naive::default(), 0);
+        for step in 0..40 {
+            let after = match dice.roll(10) {
+                0..=5 => {
+                    let messages: Vec<Message> =
+                        (0..=dice.roll(30)).map(|index| message(number + index, &mut dice)).collect();
+                    number += messages.len() as u64;
+                    let receipts = archive.append(messages.clone()).await.expect("appended");
+                    for (receipt, message) in receipts.iter().zip(&messages) {
+                        naive.take(receipt.offset, message);
+                    }
+                    "appending"
+                }
+                6 => {
+                    archive.fold_now().await.expect("folded");
+                    "a fold"
+                }
+                7 => {
+                    archive.flush().await.expect("flushed");
+                    "a flush"
+                }
+                8 => {
+                    // As after kill -9: nothing is folded or said on the way out.
+                    archive.inner.log.close().await;
+                    drop(archive);
+                    archive = reopen(directory.path()).await;
+                    "a crash"
+                }
+                _ => {
+                    archive.rebuild().await.expect("rebuilt");
+                    "a rebuild"
+                }
+            };
+            expect_equal(&archive, &naive, &format!("{after} (seed {seed}, step {step})")).await;
+        }
+    }
+}
+
+/// The background task of the former handle may hold the lock for a moment.
+async fn reopen(directory: &Path) -> Archive {
+    for _ in 0..200 {
+        let lock = std::fs::File::open(directory.join("log/LOCK")).expect("the lock file");
+        if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+            drop(lock);
+            return open(directory).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the lock was never released");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_as_it_was_at_an_offset() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let archive = open(directory.path()).await;
+    let (mut dice, mut naive) = (Dice(7), Naive::default());
+    let mut expected = Vec::new();
+    for number in 0..120 {
+        let message = message(number, &mut dice);
+        let receipts = archive.append(vec![message.clone()]).await.expect("appended");
+        naive.take(receipts[0].offset, &message);
+        expected.push((receipts[0].offset, naive.hash(), naive.messages));
+        match dice.roll(12) {
+            0 => drop(archive.fold_now().await.expect("folded")),
+            1 => drop(archive.flush().await.expect("flushed")),
+            _ => {}
+        }
+    }
+    for (offset, calls, messages) in expected {
+        let then = archive.snapshot_as_of(offset).await.expect("that version is kept");
+        let hashes = archive.hash(&then).await.expect("hashes");
+        assert_eq!((&hashes[0], hashes[1].rows), (&calls, messages), "as of {offset}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decoder_that_panics_quarantines_its_message() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let archive = open(directory.path()).await;
+    let mut bad = message(1, &mut Dice(1));
+    bad.event.payload = Bytes::from_static(b"panic|start|0");
+    bad.event.error = None;
+    let receipts = archive.append(vec![Message::new(bad.event, &Toy)]).await.expect("kept");
+    assert!(receipts[0].quarantined);
+    assert_eq!(archive.status().visible, Some(Offset(0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_small_files_are_joined_and_keep_their_rows() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let archive = open(directory.path()).await;
+    let (mut dice, mut naive) = (Dice(3), Naive::default());
+    for number in 0..40 {
+        let mut message = message(0, &mut dice);
+        message.event.id = format!("event-{number}");
+        let receipts = archive.append(vec![message.clone()]).await.expect("appended");
+        naive.take(receipts[0].offset, &message);
+        archive.flush().await.expect("flushed");
+    }
+    expect_equal(&archive, &naive, "many flushes").await;
+    let tables = archive.inner.tables.lock().await;
+    let provider = tables.events.provider().await.expect("the table");
+    let mut offsets = Vec::new();
+    let mut stream = std::pin::pin!(
+        crate::lake::read::messages(&archive.inner.session, &provider, None, None).await.expect("readable")
+    );
+    while let Some(batch) = stream.try_next().await.expect("readable") {
+        offsets.extend(batch.into_iter().map(|stored| stored.offset.0));
+    }
+    assert_eq!(offsets, (0..40).collect::<Vec<u64>>());
+    let files = tables.events.file_count().await.expect("files");
+    assert!(files < 20, "{files} files for one day");
+}
+
+#[test]
+fn fingerprints_keep_their_parts_apart() {
+    assert_ne!(fingerprint(&[b"ab", b"c"]), fingerprint(&[b"a", b"bc"]));
+}
