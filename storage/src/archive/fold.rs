@@ -12,7 +12,7 @@ use super::sequencer::Sequencer;
 use super::{Archive, Inner, Tables};
 use crate::error::Error;
 use crate::event::Offset;
-use crate::lake;
+use crate::lake::{self, Version};
 use crate::log::Log;
 use crate::rows::{self, KeyedCall, LoggedEvent, day_name, day_of, parse_day};
 
@@ -207,7 +207,7 @@ impl Inner {
         let mut sequencer = self.sequencer.lock();
         sequencer.calls = provider;
         sequencer.calls_watermark = Some(work.until);
-        remember(&mut sequencer, tables);
+        remember(&mut sequencer, tables, self.config.keep_superseded);
         if !work.calls.is_empty() {
             self.parts_since.lock().get_or_insert_with(Instant::now);
         }
@@ -262,7 +262,7 @@ impl Inner {
         let mut sequencer = self.sequencer.lock();
         sequencer.calls = provider;
         sequencer.swapped(&numbers);
-        remember(&mut sequencer, tables);
+        remember(&mut sequencer, tables, self.config.keep_superseded);
         drop(sequencer);
         metrics::counter!("trunklog_compacted_rows_read_total").increment(read);
         metrics::counter!("trunklog_compacted_rows_written_total").increment(written);
@@ -271,13 +271,14 @@ impl Inner {
     }
 }
 
-/// Which version of `calls` belongs to which offset, for reading as of an offset.
-fn remember(sequencer: &mut Sequencer, tables: &Tables) {
-    const KEPT: usize = 10_000;
-    sequencer.history.push((tables.calls.watermark, tables.calls.version()));
-    if sequencer.history.len() > KEPT {
-        sequencer.history.drain(..KEPT / 2);
-    }
+/// Which version of `calls` belongs to which offset, for reading as of an offset; versions whose files may be gone
+/// are forgotten.
+pub(super) fn remember(sequencer: &mut Sequencer, tables: &Tables, keep: Duration) {
+    let at = crate::event::now();
+    sequencer.history.push(Version { watermark: tables.calls.watermark, number: tables.calls.version(), at });
+    let kept = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+    let gone = sequencer.history.windows(2).take_while(|pair| pair[1].at < at.saturating_sub(kept)).count();
+    sequencer.history.drain(..gone);
 }
 
 /// Days that are swapped in one commit: few rows together, many alone, so that a backlog of small days costs few

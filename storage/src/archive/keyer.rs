@@ -22,6 +22,8 @@ struct Open {
 #[derive(Debug, Default)]
 pub(crate) struct Keyer {
     open: HashMap<(String, String, String), Open>,
+    /// The number of the latest call by tenant and extension: later messages of it may leave the number out.
+    latest: HashMap<(String, String), String>,
 }
 
 impl Keyer {
@@ -30,7 +32,8 @@ impl Keyer {
         match &decoded.fact.as_ref()?.0 {
             CallRef::Key(key) => Some(key.clone()),
             CallRef::Open { extension, number, starts, ends } => {
-                let slot = (event.tenant.clone(), extension.clone(), number.clone());
+                let slot = self.slot(event, extension, number, *starts);
+                let (line, number) = ((event.tenant.clone(), extension.clone()), slot.2.clone());
                 let at = event.received_at;
                 let current = self.open.get(&slot);
                 let repeats = current
@@ -44,14 +47,23 @@ impl Keyer {
                     Some(call) if !fresh => call.key.clone(),
                     _ => {
                         let plain = |text: &str| text.replace(MADE_KEY, "_");
-                        format!("{MADE_KEY}{}{MADE_KEY}{}{MADE_KEY}{}", plain(extension), plain(number), event.id)
+                        format!("{MADE_KEY}{}{MADE_KEY}{}{MADE_KEY}{}", plain(extension), plain(&number), event.id)
                     }
                 };
                 let ended_at = if *ends { Some(at) } else { current.filter(|_| !fresh).and_then(|call| call.ended_at) };
                 self.open.insert(slot, Open { key: key.clone(), ended_at, last: (at, decoded.fingerprint) });
+                self.latest.insert(line, number);
                 Some(key)
             }
         }
+    }
+
+    /// Tenant, extension and number; a later message of a call may leave its number out.
+    fn slot(&self, event: &Event, extension: &str, number: &str, starts: bool) -> (String, String, String) {
+        let line = (event.tenant.clone(), extension.to_owned());
+        let known = self.latest.get(&line).filter(|_| number.is_empty() && !starts);
+        let number = known.map_or(number, String::as_str).to_owned();
+        (line.0, line.1, number)
     }
 
     /// Whether there are no calls without ids.
@@ -61,8 +73,9 @@ impl Keyer {
 
     /// Notes the last stored message of a call, so that its repeat is known after a restart.
     pub fn remember(&mut self, event: &Event, decoded: &Decoded) {
-        let Some((CallRef::Open { extension, number, .. }, _)) = &decoded.fact else { return };
-        if let Some(open) = self.open.get_mut(&(event.tenant.clone(), extension.clone(), number.clone())) {
+        let Some((CallRef::Open { extension, number, starts, .. }, _)) = &decoded.fact else { return };
+        let slot = self.slot(event, extension, number, *starts);
+        if let Some(open) = self.open.get_mut(&slot) {
             open.last = (event.received_at, decoded.fingerprint);
         }
     }
@@ -75,6 +88,7 @@ impl Keyer {
         let mut parts = key.splitn(4, MADE_KEY).skip(1);
         if let (Some(extension), Some(number)) = (parts.next(), parts.next()) {
             let slot = (tenant.to_owned(), extension.to_owned(), number.to_owned());
+            self.latest.insert((tenant.to_owned(), extension.to_owned()), number.to_owned());
             self.open.insert(slot, Open { key: key.to_owned(), ended_at, last: (0, [0; 32]) });
         }
     }

@@ -95,6 +95,8 @@ pub struct ArchiveConfig {
     pub min_free_bytes: u64,
     /// How long superseded files stay readable.
     pub keep_superseded: Duration,
+    /// Do not read `calls` when opening: it is about to be rebuilt, and may be damaged.
+    pub ignore_calls: bool,
     /// Swap a day when its parts have at least this many calls (and more than half of its final calls).
     pub compact_calls: u64,
 }
@@ -111,6 +113,7 @@ impl ArchiveConfig {
             queue_limit: 4096,
             min_free_bytes: 256 << 20,
             keep_superseded: Duration::from_secs(24 * 3600),
+            ignore_calls: false,
             compact_calls: 5_000,
         }
     }

@@ -32,7 +32,6 @@ impl Archive {
     /// # Errors
     /// If a table cannot be read or written; the calls are then as before.
     pub async fn rebuild(&self) -> Result<RebuildReport, Error> {
-        self.flush().await?;
         self.in_background(|inner| async move { inner.rebuild().await }).await
     }
 }
@@ -107,7 +106,7 @@ impl Inner {
         let mut all = days.clone();
         all.extend(sequencer.overlay.entries().map(|entry| entry.call.day).collect::<Vec<_>>());
         sequencer.swapped(&all);
-        sequencer.history.push((tables.calls.watermark, tables.calls.version()));
+        super::fold::remember(&mut sequencer, tables, self.config.keep_superseded);
         Ok(())
     }
 }

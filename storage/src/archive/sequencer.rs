@@ -15,6 +15,7 @@ use super::tail::Tail;
 use crate::call::CallState;
 use crate::event::{Event, Micros, Offset, call_id, hex};
 use crate::fact::Decoded;
+use crate::lake::Version;
 use crate::rows::{KeyedCall, LoggedEvent, day_of};
 
 /// 2000-01-01: times before are not believed.
@@ -56,7 +57,7 @@ pub(crate) struct Sequencer {
     pub events: Arc<dyn TableProvider>,
     pub calls: Arc<dyn TableProvider>,
     /// Versions of `calls` by watermark, oldest first, for reading as of an offset.
-    pub history: Vec<(Option<Offset>, u64)>,
+    pub history: Vec<Version>,
 }
 
 pub(crate) fn home_key(call_id: &str) -> u128 {
@@ -94,7 +95,7 @@ impl Sequencer {
         if self.calls_watermark.is_none_or(|folded| offset > folded) {
             self.fold(offset, &event, &decoded);
         }
-        self.last = Some(offset);
+        self.last = self.last.max(Some(offset));
         duplicate
     }
 

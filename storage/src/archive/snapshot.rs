@@ -18,7 +18,7 @@ use super::{Archive, Inner, Message};
 use crate::error::Error;
 use crate::event::{Micros, Offset, now};
 use crate::fact::Decoder;
-use crate::lake;
+use crate::lake::{self, Version};
 
 /// One view of the archive; cheap to clone, unchanging, usable for as long as superseded files are kept.
 #[derive(Clone)]
@@ -125,13 +125,13 @@ impl Archive {
             return Ok(current);
         }
         let inner = &self.inner;
-        let (watermark, version) = {
+        let Version { watermark, number, .. } = {
             let sequencer = inner.sequencer.lock();
-            let known =
-                sequencer.history.iter().rev().find(|(watermark, _)| watermark.is_none_or(|mark| mark <= offset));
+            let mut versions = sequencer.history.iter().rev();
+            let known = versions.find(|version| version.watermark.is_none_or(|mark| mark <= offset));
             *known.ok_or_else(|| Error::Gone(format!("the calls as of offset {offset}")))?
         };
-        let calls = inner.tables.lock().await.calls.provider_at(version).await?;
+        let calls = inner.tables.lock().await.calls.provider_at(number).await?;
         let overlay = overlay_as_of(inner, &calls, &current, watermark, offset).await?;
         let filtered = inner.session.read_table(Arc::clone(&current.events))?;
         let filtered = filtered.filter(col("offset").lt_eq(lit(offset.0.cast_signed())))?;

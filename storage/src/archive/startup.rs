@@ -53,7 +53,8 @@ impl Archive {
         let events = Table::events(&directory, log.identity(), Arc::clone(&state)).await?;
         let calls = Table::calls(&directory, log.identity(), state).await?;
         check(&events, &calls, log.bounds())?;
-        let mut sequencer = restore(&session, &events, &calls, decoder.as_ref()).await?;
+        let mut sequencer = restore(&session, &events, &calls, decoder.as_ref(), config.ignore_calls).await?;
+        catch_up(&session, &mut sequencer, log.bounds(), decoder.as_ref()).await?;
         replay(&log, &mut sequencer, decoder.as_ref())?;
         let arrived = Arc::new(Mutex::new(Vec::new()));
         let visible = watch::Sender::new(sequencer.last);
@@ -121,7 +122,9 @@ fn check(events: &Table, calls: &Table, bounds: Bounds) -> Result<(), Error> {
                 needs - 1
             )));
         }
-        if needs < bounds.first.0 {
+        // What `calls` misses may stand in `events`.
+        let at_rest = name == "calls" && events.watermark.is_some_and(|offset| offset.0 + 1 >= bounds.first.0);
+        if needs < bounds.first.0 && !at_rest {
             let first = bounds.first;
             return Err(Error::Corrupt(format!(
                 "table `{name}` needs the log from offset {needs}, but it begins at {first}"
@@ -142,11 +145,18 @@ async fn restore(
     events: &Table,
     calls: &Table,
     decoder: &dyn Decoder,
+    ignore_calls: bool,
 ) -> Result<Sequencer, Error> {
     let (events_table, calls_table) = (events.provider().await?, calls.provider().await?);
     let mut homes: HashMap<u128, Home> = HashMap::new();
     let mut in_final = HashSet::new();
-    for stored in lake::read::homes(session, &calls_table).await? {
+    let damaged = |error: Error| {
+        tracing::error!("the table `calls` cannot be read; `trunklog rebuild` makes it again from the messages");
+        error
+    };
+    let stored =
+        if ignore_calls { Vec::new() } else { lake::read::homes(session, &calls_table).await.map_err(damaged)? };
+    for stored in stored {
         let home = homes.entry(home_key(&stored.call_id)).or_insert(Home { day: stored.day, stored: false });
         home.stored |= stored.is_final;
         if stored.is_final {
@@ -155,7 +165,13 @@ async fn restore(
     }
     let mut overlay = Overlay::default();
     let mut lacking = HashSet::new();
-    for part in lake::read::states(session, &calls_table, col("tier").eq(lit("part"))).await? {
+    let is_part = col("tier").eq(lit("part"));
+    let parts = if ignore_calls {
+        Vec::new()
+    } else {
+        lake::read::states(session, &calls_table, is_part).await.map_err(damaged)?
+    };
+    for part in parts {
         let lacks_stored = in_final.contains(&home_key(&part.call_id));
         if lacks_stored {
             lacking.insert(Arc::clone(&part.call_id));
@@ -166,7 +182,11 @@ async fn restore(
     Ok(Sequencer {
         tail: Tail::default(),
         duplicates: restore_duplicates(session, events, &events_table).await?,
-        keyer: restore_keyer(session, &calls_table, &events_table, calls.watermark, decoder).await?,
+        keyer: if ignore_calls {
+            Keyer::default()
+        } else {
+            restore_keyer(session, &calls_table, &events_table, calls.watermark, decoder).await?
+        },
         overlay,
         homes,
         dirty: HashSet::new(),
@@ -176,7 +196,7 @@ async fn restore(
         calls_watermark: calls.watermark,
         events: events_table,
         calls: calls_table,
-        history: vec![(calls.watermark, calls.version())],
+        history: calls.history().await?,
     })
 }
 
@@ -223,10 +243,31 @@ pub(super) async fn restore_keyer(
     Ok(keyer)
 }
 
+/// Takes in what `calls` misses and the log no longer has: it stands in `events`.
+async fn catch_up(
+    session: &SessionContext,
+    sequencer: &mut Sequencer,
+    bounds: Bounds,
+    decoder: &dyn Decoder,
+) -> Result<(), Error> {
+    let needs = sequencer.calls_watermark.map_or(0, |offset| offset.0 + 1);
+    if needs >= bounds.first.0 {
+        return Ok(());
+    }
+    let (after, until) = (sequencer.calls_watermark, Some(Offset(bounds.first.0 - 1)));
+    let mut stream = std::pin::pin!(lake::read::messages(session, &sequencer.events, after, until).await?);
+    while let Some(messages) = stream.try_next().await? {
+        for stored in messages {
+            sequencer.take(super::snapshot::arrival(stored.offset, Message::new(stored.event, decoder)));
+        }
+    }
+    Ok(())
+}
+
 /// Takes in the log's messages behind the tables.
 fn replay(log: &EmbeddedLog, sequencer: &mut Sequencer, decoder: &dyn Decoder) -> Result<(), Error> {
     let watermark = sequencer.events_watermark.min(sequencer.calls_watermark);
-    let mut from = Offset(watermark.map_or(0, |offset| offset.0 + 1));
+    let mut from = Offset(watermark.map_or(0, |offset| offset.0 + 1)).max(log.bounds().first);
     let mut count = 0_u64;
     loop {
         let records = log.read(from, READ_BYTES)?;

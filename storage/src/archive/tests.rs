@@ -180,15 +180,27 @@ async fn equals_a_naive_fold_through_folds_crashes_and_rebuilds() {
 
 /// The background task of the former handle may hold the lock for a moment.
 async fn reopen(directory: &Path) -> Archive {
+    released(directory).await;
+    open(directory).await
+}
+
+async fn released(directory: &Path) {
     for _ in 0..200 {
         let lock = std::fs::File::open(directory.join("log/LOCK")).expect("the lock file");
         if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
-            drop(lock);
-            return open(directory).await;
+            return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("the lock was never released");
+}
+
+async fn expect_versions(archive: &Archive, expected: &[(Offset, TableHash, u64)]) {
+    for (offset, calls, messages) in expected {
+        let then = archive.snapshot_as_of(*offset).await.expect("that version is kept");
+        let hashes = archive.hash(&then).await.expect("hashes");
+        assert_eq!((&hashes[0], &hashes[1].rows), (calls, messages), "as of {offset}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,7 +209,7 @@ async fn reads_as_it_was_at_an_offset() {
     let archive = open(directory.path()).await;
     let (mut dice, mut naive) = (Dice(7), Naive::default());
     let mut expected = Vec::new();
-    for number in 0..120 {
+    for number in 0..60 {
         let message = message(number, &mut dice);
         let receipts = archive.append(vec![message.clone()]).await.expect("appended");
         naive.take(receipts[0].offset, &message);
@@ -208,11 +220,10 @@ async fn reads_as_it_was_at_an_offset() {
             _ => {}
         }
     }
-    for (offset, calls, messages) in expected {
-        let then = archive.snapshot_as_of(offset).await.expect("that version is kept");
-        let hashes = archive.hash(&then).await.expect("hashes");
-        assert_eq!((&hashes[0], hashes[1].rows), (&calls, messages), "as of {offset}");
-    }
+    expect_versions(&archive, &expected).await;
+    archive.inner.log.close().await;
+    drop(archive);
+    expect_versions(&reopen(directory.path()).await, &expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -257,4 +268,41 @@ async fn many_small_files_are_joined_and_keep_their_rows() {
 #[test]
 fn fingerprints_keep_their_parts_apart() {
     assert_ne!(fingerprint(&[b"ab", b"c"]), fingerprint(&[b"a", b"bc"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_gone_or_damaged_are_made_again() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let (mut dice, mut naive) = (Dice(9), Naive::default());
+    let archive = open(directory.path()).await;
+    // Long messages, so that the log is trimmed and only `events` has them.
+    for number in 0..60 {
+        let mut message = message(number, &mut dice);
+        message.event.headers.insert("filler".to_owned(), "x".repeat(900_000));
+        let receipts = archive.append(vec![message.clone()]).await.expect("appended");
+        naive.take(receipts[0].offset, &message);
+    }
+    archive.flush().await.expect("flushed");
+    assert!(archive.inner.log.bounds().first > Offset(0), "the log was trimmed");
+    archive.inner.log.close().await;
+    drop(archive);
+    std::fs::remove_dir_all(directory.path().join("tables/calls")).expect("removed");
+    let archive = reopen(directory.path()).await;
+    expect_equal(&archive, &naive, "losing the table").await;
+    archive.flush().await.expect("flushed");
+    archive.inner.log.close().await;
+    drop(archive);
+    let mut days = std::fs::read_dir(directory.path().join("tables/calls")).expect("the table").flatten();
+    let day = days.find(|entry| entry.file_name().to_string_lossy().starts_with("day=")).expect("a day");
+    std::fs::remove_dir_all(day.path()).expect("removed");
+    released(directory.path()).await;
+    let config = ArchiveConfig {
+        segment_bytes: 20 << 20,
+        min_free_bytes: 0,
+        ignore_calls: true,
+        ..ArchiveConfig::new(directory.path())
+    };
+    let archive = Archive::open(config, Arc::new(Toy)).await.expect("opens without reading calls");
+    archive.rebuild().await.expect("rebuilt");
+    expect_equal(&archive, &naive, "a rebuild of a damaged table").await;
 }

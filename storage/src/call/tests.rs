@@ -109,3 +109,18 @@ fn colleagues_call_each_other() {
     state.leg("0:8").start(Rank::Message, at(0));
     assert_eq!(shown(&state, Source::Voispeed).direction, "internal");
 }
+
+#[test]
+fn a_mailbox_that_was_connected_is_no_answer() {
+    let mut state = CallState::default();
+    let call = &mut state.call;
+    call.start(Rank::Message, at(0)).mark(Mark::Started).answer(Rank::Message, at(20));
+    call.end(Rank::Message, at(50)).mark(Mark::Ended).outcome(Rank::Message, Disposition::Answered, "1");
+    state.leg("0:7").start(Rank::Message, at(0)).mark(Mark::Started);
+    state.leg("8:3").answer(Rank::Message, at(20));
+    let row = shown(&state, Source::Voispeed);
+    assert_eq!((row.state, row.disposition, row.talk_ms), ("closed", "voicemail", None));
+    assert_eq!(row.legs.iter().find(|leg| leg.leg_key == "8:3").map(|leg| leg.disposition), Some("voicemail"));
+    state.leg("0:7").answer(Rank::Message, at(30));
+    assert_eq!(shown(&state, Source::Voispeed).disposition, "answered");
+}

@@ -7,6 +7,7 @@
 //! - no checkpoint or clean-up inside a commit, never the library's OPTIMIZE, no deletion vectors;
 //! - after a commit error the table is read again before anything is concluded.
 
+mod history;
 mod join;
 pub mod read;
 
@@ -34,6 +35,8 @@ use crate::error::{Context, Error};
 use crate::event::Offset;
 use crate::objects::DurableStore;
 use crate::schema;
+
+pub use history::Version;
 
 /// The shared application id of every commit that removes files.
 const REMOVER: &str = "trunklog/remover";
@@ -93,6 +96,16 @@ impl Table {
         let directory = tables.join(name);
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
         let directory = std::fs::canonicalize(&directory).context(format!("opening `{}`", directory.display()))?;
+        // The Delta kernel decodes the path of a table's address once more than it was encoded.
+        let name_of = directory.to_string_lossy();
+        let escaped = name_of
+            .split('%')
+            .skip(1)
+            .any(|rest| rest.len() > 1 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
+        if escaped || name_of.contains('\\') {
+            let reason = "a data directory may not have `\\` or `%` and two hex digits in its path";
+            return Err(Error::Config(format!("{reason}: `{name_of}`")));
+        }
         let url = Url::from_directory_path(&directory)
             .map_err(|()| Error::Config(format!("`{}` is not an absolute path", directory.display())))?;
         let store = DurableStore::new(&directory);

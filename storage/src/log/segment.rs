@@ -1,7 +1,7 @@
 //! One segment file: header, frames, and how to tell a torn tail from corruption. Plain blocking code.
 //!
 //! ```text
-//! 0      magic "TRUNKLG1" | identity 16 | base offset u64 | nonce 16 | crc32c u32        (4096 bytes, zero padded)
+//! 0      magic "TRUNKLG1" | identity 16 | base offset u64 | nonce 16 | size u64 | crc32c u32    (4096 bytes, zero padded)
 //! 4096   frame | frame | … | zeros, or frames of a former life
 //! frame  magic u32 | crc32c u32 | payload length u32 | record count u32 | first offset u64 | payload, padded to 8
 //! ```
@@ -85,13 +85,13 @@ impl Segment {
     pub fn begin(directory: &Path, spare: &Path, identity: Uuid, base: u64) -> Result<Segment, Error> {
         let path = directory.join(file_name(base));
         let what = || format!("beginning log segment `{}`", path.display());
-        let header = header(identity, base, Uuid::new_v4());
         let file = OpenOptions::new().read(true).write(true).open(spare).context(what())?;
+        let capacity = file.metadata().context(what())?.len();
+        let header = header(identity, base, Uuid::new_v4(), capacity);
         file.write_all_at(&header, 0).context(what())?;
         file.sync_data().context(what())?;
         std::fs::rename(spare, &path).context(what())?;
         sync_directory(directory)?;
-        let capacity = file.metadata().context(what())?.len();
         let seed = crc32c::crc32c(&header[8..48]);
         Ok(Segment { path, base, file, seed, capacity, end: HEADER_BYTES, frames: Vec::new() })
     }
@@ -101,9 +101,19 @@ impl Segment {
         let what = || format!("opening log segment `{}`", path.display());
         let mut file = OpenOptions::new().read(true).write(true).open(path).context(what())?;
         let mut header = [0; HEADER_BYTES as usize];
-        file.read_exact(&mut header).context(what())?;
-        let (base, seed) = check_header(path, &header, identity)?;
-        let capacity = file.metadata().context(what())?.len();
+        let whole = file.read_exact(&mut header);
+        if whole.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return Err(Error::Corrupt(format!("log segment `{}` is shorter than its header", path.display())));
+        }
+        whole.context(what())?;
+        let (base, seed, capacity) = check_header(path, &header, identity)?;
+        let length = file.metadata().context(what())?.len();
+        if length != capacity {
+            return Err(Error::Corrupt(format!(
+                "log segment `{}` has {length} bytes, but was made with {capacity}: records from offset {base} on may be lost",
+                path.display()
+            )));
+        }
         let mut segment =
             Segment { path: path.to_owned(), base, file, seed, capacity, end: HEADER_BYTES, frames: Vec::new() };
         let rest = segment.scan(last)?;
@@ -240,30 +250,32 @@ impl Segment {
     }
 }
 
-fn header(identity: Uuid, base: u64, nonce: Uuid) -> Vec<u8> {
+fn header(identity: Uuid, base: u64, nonce: Uuid, capacity: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER_BYTES as usize);
     header.extend_from_slice(SEGMENT_MAGIC);
     header.extend_from_slice(identity.as_bytes());
     header.extend_from_slice(&base.to_le_bytes());
     header.extend_from_slice(nonce.as_bytes());
+    header.extend_from_slice(&capacity.to_le_bytes());
     header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
     header.resize(HEADER_BYTES as usize, 0);
     header
 }
 
-fn check_header(path: &Path, header: &[u8], identity: Uuid) -> Result<(u64, u32), Error> {
+fn check_header(path: &Path, header: &[u8], identity: Uuid) -> Result<(u64, u32, u64), Error> {
     let corrupt = |what: &str| Error::Corrupt(format!("log segment `{}`: {what}", path.display()));
-    if &header[..8] != SEGMENT_MAGIC || crc32c::crc32c(&header[..48]).to_le_bytes() != header[48..52] {
+    if &header[..8] != SEGMENT_MAGIC || crc32c::crc32c(&header[..56]).to_le_bytes() != header[56..60] {
         return Err(corrupt("the header does not verify"));
     }
     if &header[8..24] != identity.as_bytes() {
         return Err(corrupt("it belongs to another log"));
     }
-    let base = u64::from_le_bytes(header[24..32].try_into().map_err(|_| corrupt("short header"))?);
+    let number = |at: usize| header[at..at + 8].try_into().map(u64::from_le_bytes).map_err(|_| corrupt("short header"));
+    let (base, capacity) = (number(24)?, number(48)?);
     if path.file_name().and_then(|name| name.to_str()) != Some(&file_name(base)) {
         return Err(corrupt("its name and its base offset differ"));
     }
-    Ok((base, crc32c::crc32c(&header[8..48])))
+    Ok((base, crc32c::crc32c(&header[8..48]), capacity))
 }
 
 /// Makes the names in a directory durable.

@@ -96,6 +96,18 @@ async fn corruption_before_the_end_refuses_and_names_the_offset() {
 }
 
 #[tokio::test]
+async fn a_shortened_segment_is_refused() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let log = open(directory.path()).expect("opens");
+    log.append(one("kept")).await.expect("appended");
+    log.close().await;
+    drop(log);
+    let path = directory.path().join("log").join(segment::file_name(0));
+    File::options().write(true).open(path).and_then(|file| file.set_len(4200)).expect("shortened");
+    assert!(matches!(open(directory.path()), Err(Error::Corrupt(_))));
+}
+
+#[tokio::test]
 async fn frames_of_a_former_life_never_verify() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let log = open(directory.path()).expect("opens");

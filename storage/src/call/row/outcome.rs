@@ -6,6 +6,9 @@ use super::times::at;
 use crate::call::{CallState, Disposition, Mark, Rank, Ranked, Stamp, Text, Track};
 use crate::event::Source;
 
+/// What the leg keys of VOIspeed's company mailboxes begin with: their type.
+const MAILBOX: &str = "8:";
+
 impl<'a> View<'a> {
     /// Whether a message that closes the call was seen; legs answered elsewhere never close it.
     pub(super) fn is_closed(&self) -> bool {
@@ -47,6 +50,7 @@ impl<'a> View<'a> {
         };
         let voicemail = call.has(Mark::Voicemail) || legs.values().any(|leg| leg.has(Mark::Voicemail));
         match outcome {
+            Disposition::Answered if self.only_mailboxes() => Disposition::Voicemail,
             // All legs called off and none answered: the caller gave up.
             Disposition::AnsweredElsewhere => Disposition::Canceled,
             // A Kazoo's own mailbox answers the A-leg, but no B-leg.
@@ -65,12 +69,24 @@ impl<'a> View<'a> {
             Disposition::Unknown | Disposition::NoAnswer | Disposition::Canceled | Disposition::AnsweredElsewhere
         );
         match known {
+            _ if is_answered(leg) && self.only_mailboxes() && (self.closed || leg.has(Mark::Ended)) => {
+                Disposition::Voicemail
+            }
             _ if elsewhere && only_rang => Disposition::AnsweredElsewhere,
             Disposition::Unknown if leg.answer.is_some() && (self.closed || leg.has(Mark::Ended)) => {
                 Disposition::Answered
             }
             _ => known,
         }
+    }
+
+    /// VOIspeed: whether nobody took the call but a mailbox of the company. A report on the call knows better.
+    fn only_mailboxes(&self) -> bool {
+        let mut answered = self.state.legs.iter().filter(|(_, leg)| is_answered(leg)).peekable();
+        self.source == Source::Voispeed
+            && !self.state.call.has(Mark::Reported)
+            && answered.peek().is_some()
+            && answered.all(|(key, _)| key.starts_with(MAILBOX))
     }
 
     /// Whether this leg ended because another one was answered.
