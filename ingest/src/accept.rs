@@ -163,8 +163,12 @@ async fn read_parts(
         return Err(Refusal::UnsupportedMediaType("compressed bodies are not taken".to_owned()));
     }
     // Another working key may stand in the message besides the one that was used.
-    let texts = [arrived.path.as_bytes(), arrived.query.as_deref().unwrap_or_default().as_bytes(), &raw[..]];
-    secrets.add_other_keys(&texts, |token| state.keys.authenticate(token, address));
+    let works = |token: &str| state.keys.authenticate(token, address);
+    let mut texts = vec![arrived.path.as_bytes(), arrived.query.as_deref().unwrap_or_default().as_bytes()];
+    texts.extend(KEPT_HEADERS.iter().filter_map(|name| parts.headers.get(*name)).map(HeaderValue::as_bytes));
+    secrets.add_encoded_keys(&texts, works);
+    texts.push(&raw[..]);
+    secrets.add_other_keys(&texts, works);
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(header_text);
     Ok(Inbound {
         principal,

@@ -4,6 +4,7 @@
 
 mod redact;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Request};
@@ -22,8 +23,10 @@ use crate::reject::Refusal;
 /// What every key begins with.
 pub const KEY_PREFIX: &str = "tlk_";
 
-/// Another system's tokens may look like keys; a request with more of them than this is no message.
-const OTHER_KEYS_LIMIT: usize = 64;
+/// Another system's tokens may look like keys; so many different ones of a message are tried.
+const OTHER_KEYS_LIMIT: usize = 4096;
+/// So many forms of keys in base64 are looked for; each costs a walk over the message.
+const ENCODED_KEYS_LIMIT: usize = 64;
 
 /// The request line as it came, before the key was taken out of the path.
 #[derive(Clone)]
@@ -74,6 +77,7 @@ pub fn take_path_key(request: Request) -> Request {
 }
 
 /// The secret of a request, and everything else that must not be kept of it.
+#[derive(Clone)]
 pub struct Secrets {
     token: String,
     needles: Vec<Vec<u8>>,
@@ -130,13 +134,27 @@ impl Secrets {
 
     /// Looks for further working keys in the message, so that none is stored. `authenticate` says whether one works.
     pub fn add_other_keys(&mut self, texts: &[&[u8]], authenticate: impl Fn(&str) -> Result<Principal, Denied>) {
-        let found = texts.iter().flat_map(|text| redact::candidates(text, KEY_PREFIX.as_bytes()));
-        let mut others: Vec<&str> = found.filter(|candidate| *candidate != self.token).take(OTHER_KEYS_LIMIT).collect();
-        others.sort_unstable();
-        others.dedup();
-        let works = |token: &&str| !matches!(authenticate(token), Err(Denied::Unauthorized));
-        let working: Vec<Vec<u8>> = others.into_iter().filter(works).map(|token| token.as_bytes().to_vec()).collect();
-        self.needles.extend(working);
+        let mut others: BTreeSet<String> = BTreeSet::new();
+        for candidate in texts.iter().flat_map(|text| redact::candidates(text, KEY_PREFIX.as_bytes())) {
+            if candidate != self.token && others.len() < OTHER_KEYS_LIMIT {
+                others.insert(candidate);
+            }
+        }
+        let works = |token: &String| !matches!(authenticate(token), Err(Denied::Unauthorized));
+        let working = others.into_iter().filter(works).map(String::into_bytes);
+        let new: Vec<Vec<u8>> = working.filter(|key| !self.needles.contains(key)).collect();
+        self.needles.extend(new);
+    }
+
+    /// Looks for keys, the presented one and others that work, behind base64, as the credentials of Basic are sent.
+    pub fn add_encoded_keys(&mut self, texts: &[&[u8]], authenticate: impl Fn(&str) -> Result<Principal, Denied>) {
+        let encoded: Vec<(&[u8], Vec<u8>)> = texts.iter().flat_map(|text| redact::encoded(text)).collect();
+        let decoded: Vec<&[u8]> = encoded.iter().map(|(_, decoded)| decoded.as_slice()).collect();
+        self.add_other_keys(&decoded, authenticate);
+        let holds_key = |decoded: &[u8]| self.needles.iter().any(|needle| redact::replace(decoded, needle).is_some());
+        let found = encoded.iter().filter(|(_, decoded)| holds_key(decoded)).map(|(part, _)| part.to_vec());
+        let found: BTreeSet<Vec<u8>> = found.take(ENCODED_KEYS_LIMIT).collect();
+        self.needles.extend(found);
     }
 
     /// The bytes with every form of every secret replaced by `REDACTED`.

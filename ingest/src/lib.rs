@@ -16,8 +16,8 @@ pub mod sources;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::map_response;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::Response;
 use tower::util::MapRequest;
 use trunklog_storage::archive::Archive;
@@ -57,7 +57,25 @@ pub fn router(state: IngestState) -> Router {
         .with_state(state);
     // The key must leave the path before routes are matched, so the rewriting wraps the router.
     let rewritten = MapRequest::new(inner, auth::take_path_key as fn(Request) -> Request);
-    Router::new().route_service("/in/{*rest}", rewritten)
+    Router::new().route_service("/in/{*rest}", rewritten).layer(from_fn(without_head))
+}
+
+/// Axum takes a HEAD for a GET, but here a GET stores a message. Only recordings are there to be looked at.
+async fn without_head(mut request: Request, next: Next) -> Response {
+    if request.uri().path().split('/').any(|segment| segment == "recordings") {
+        return next.run(request).await;
+    }
+    if request.method() == Method::HEAD {
+        // No route takes this one, so the answer is that others are allowed.
+        *request.method_mut() = Method::TRACE;
+    }
+    let mut response = next.run(request).await;
+    let allowed = response.headers().get(header::ALLOW).and_then(|value| value.to_str().ok());
+    let allowed = allowed.map(|methods| methods.split(',').filter(|method| *method != "HEAD").collect::<Vec<_>>());
+    if let Some(value) = allowed.and_then(|methods| HeaderValue::from_str(&methods.join(",")).ok()) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
 }
 
 /// Counts what was refused, however the source words its refusals: an error that stored nothing.
@@ -83,4 +101,31 @@ fn is_refusal(response: &Response) -> bool {
         StatusCode::SERVICE_UNAVAILABLE,
     ];
     REFUSALS.contains(&response.status()) && !response.headers().contains_key(accept::OFFSET_HEADER)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn answer(method: Method, path: &str) -> Response {
+        let inner: Router =
+            Router::new().route("/in/hook", get(|| async {})).route("/in/recordings/r", get(|| async {}));
+        let rewritten = MapRequest::new(inner, auth::take_path_key as fn(Request) -> Request);
+        let router: Router = Router::new().route_service("/in/{*rest}", rewritten).layer(from_fn(without_head));
+        let request = axum::http::Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
+        router.oneshot(request).await.expect("an answer")
+    }
+
+    #[tokio::test]
+    async fn a_head_stores_nothing() {
+        let refused = answer(Method::HEAD, "/in/hook").await;
+        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(refused.headers()[header::ALLOW], "GET");
+        assert_eq!(answer(Method::GET, "/in/hook").await.status(), StatusCode::OK);
+        assert_eq!(answer(Method::HEAD, "/in/recordings/r").await.status(), StatusCode::OK);
+    }
 }

@@ -9,7 +9,7 @@ use datafusion::common::ScalarValue;
 use datafusion::execution::session_state::SessionState;
 use tokio::runtime::Handle;
 use trunklog_storage::archive::{Archive, Snapshot};
-use trunklog_storage::event::{Micros, Offset};
+use trunklog_storage::event::{self, Micros, Offset};
 
 use crate::error::QueryError;
 use crate::guard::{Environment, Gate};
@@ -45,13 +45,13 @@ impl Access {
 pub struct QueryLimits {
     /// Rows of one answer.
     pub rows: u64,
-    /// Seconds for one answer, waiting for a place included.
+    /// Seconds for one answer, from when it has a place.
     pub seconds: u64,
     /// Bytes for all queries; one may take half of them.
     pub memory_bytes: usize,
-    /// Queries that run at the same time.
+    /// Queries that run at the same time; one tenant may hold half of the places.
     pub concurrent: usize,
-    /// Queries that may wait for a place.
+    /// Queries that may wait for a place, half of them for one tenant.
     pub queued: usize,
 }
 
@@ -162,19 +162,26 @@ impl QueryEngine {
         self.apart(async move { archive.snapshot_as_of(offset).await }).await
     }
 
-    /// What had been received at this time, shown as of then.
+    /// The snapshot before the first message that was received later than this time.
     async fn snapshot_at(&self, time: Micros) -> Result<Snapshot, QueryError> {
-        const LAST: &str = r#"SELECT max(last) FROM (
-            SELECT max("offset") AS last FROM events WHERE received_at <= $1
-            UNION ALL SELECT max("offset") AS last FROM system_events WHERE received_at <= $1)"#;
+        const LATER: &str = r#"SELECT min(earliest) FROM (
+            SELECT min("offset") AS earliest FROM events WHERE received_at > $1
+            UNION ALL SELECT min("offset") AS earliest FROM system_events WHERE received_at > $1)"#;
+        if time > event::now() {
+            return Err(QueryError::parameter("as_of", "the time lies in the future"));
+        }
         let now = self.session_on(Access::all(), self.snapshot().await?);
         let bound = ScalarValue::TimestampMicrosecond(Some(time), Some("UTC".into()));
-        let collected = now.collect(LAST, vec![bound]).await?;
-        let last = first_int64(&collected.batches);
-        let Some(offset) = last.and_then(|last| u64::try_from(last).ok()) else {
-            return Err(QueryError::parameter("as_of", "nothing had been received by then"));
+        let collected = now.collect(LATER, vec![bound]).await?;
+        let later = first_int64(&collected.batches).map(|offset| u64::try_from(offset).unwrap_or(0));
+        let mut snapshot = match later {
+            Some(later) if later > 0 => self.snapshot_as_of(Offset(later - 1)).await?,
+            _ => now.snapshot().clone(),
         };
-        let mut snapshot = self.snapshot_as_of(Offset(offset)).await?;
+        if later == Some(0) {
+            // Nothing had been received: a snapshot without an offset shows no rows.
+            snapshot.offset = None;
+        }
         snapshot.time = time;
         Ok(snapshot)
     }

@@ -75,6 +75,21 @@ impl QueryError {
         QueryError::Parameter { parameter: parameter.into(), detail: detail.into() }
     }
 
+    /// What happened, for logs: without the message, which may show values of rows.
+    pub fn kind(&self) -> &str {
+        match self {
+            QueryError::Sql(_) => "sql",
+            QueryError::ReadOnly(_) => "read-only",
+            QueryError::Limit { limit, .. } => limit.as_str(),
+            QueryError::Busy => "busy",
+            QueryError::Parameter { .. } => "parameter",
+            QueryError::NotYet(_) => "not yet",
+            QueryError::Gone(_) => "gone",
+            QueryError::Unavailable(_) => "unavailable",
+            QueryError::Internal(detail) => detail.split([':', '"']).next().unwrap_or_default(),
+        }
+    }
+
     fn memory(detail: impl Into<String>) -> QueryError {
         QueryError::Limit { limit: Limit::Memory, detail: detail.into() }
     }
@@ -138,6 +153,13 @@ mod tests {
     fn names_the_limit() {
         let error = QueryError::from(DataFusionError::ResourcesExhausted("no memory".into()));
         assert!(matches!(error, QueryError::Limit { limit: Limit::Memory, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn logs_show_no_rows() {
+        let error = QueryError::Internal("Arrow error: Cast error: Cannot cast string '+4930123'".into());
+        assert_eq!(error.kind(), "Arrow error");
+        assert_eq!(QueryError::Sql("Cannot cast string '+4930123'".into()).kind(), "sql");
     }
 
     #[test]

@@ -8,20 +8,21 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList};
 use datafusion::common::ScalarValue;
+use datafusion::common::format::ExplainFormat;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use trunklog_storage::archive::Snapshot;
 
 use crate::engine::{Access, Shared};
 use crate::error::{Limit, QueryError};
-use crate::guard;
+use crate::guard::{self, Permit};
 use crate::moment::AsOf;
 use crate::tables::ArchiveSchema;
 
@@ -46,6 +47,7 @@ pub(crate) fn template(runtime: &Arc<RuntimeEnv>) -> SessionState {
     options.execution.time_zone = Some("UTC".to_owned());
     // A physical plan shows files and counts of all tenants.
     options.explain.logical_plan_only = true;
+    options.explain.format = ExplainFormat::Indent;
     SessionStateBuilder::new()
         .with_default_features()
         .with_file_formats(Vec::new())
@@ -103,8 +105,8 @@ impl Session {
     /// Waits for a place, plans the query and starts it. Returns once the columns are known.
     pub async fn start(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<Running, QueryError> {
         let seconds = self.shared.limits.seconds;
+        let permit = self.shared.gate.enter(self.access.only_tenant()).await?;
         let deadline = Instant::now() + Duration::from_secs(seconds);
-        let permit = self.shared.gate.enter(deadline).await?;
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let work = Work { session: self.clone(), sql: sql.to_owned(), parameters, sender };
         let task = AbortOnDropHandle::new(self.shared.runtime.spawn(work.run(permit)));
@@ -153,7 +155,7 @@ struct Work {
 }
 
 impl Work {
-    async fn run(self, _permit: OwnedSemaphorePermit) {
+    async fn run(self, _permit: Permit) {
         let started = Instant::now();
         let last = self.execute().await.map(|()| Item::End);
         metrics::histogram!("trunklog_query_seconds").record(started.elapsed().as_secs_f64());

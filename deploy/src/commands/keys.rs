@@ -4,7 +4,7 @@ use std::fs::File;
 
 use serde_json::{Value, json};
 use trunklog_storage::event::format_time;
-use trunklog_storage::keys::{KeyInfo, Keys, NewKey};
+use trunklog_storage::keys::{Keys, NewKey};
 use trunklog_storage::log::embedded::lock_directory;
 
 use crate::cli::{CreateKeyArgs, KeysCommand};
@@ -12,6 +12,7 @@ use crate::client::{Ask, Client};
 use crate::config::Checked;
 use crate::error::Error;
 use crate::output;
+use crate::server::{directory, shown_key};
 
 pub async fn run(command: KeysCommand, config: &Checked) -> Result<(), Error> {
     match command {
@@ -23,7 +24,7 @@ pub async fn run(command: KeysCommand, config: &Checked) -> Result<(), Error> {
                 Ok(())
             }
             None => {
-                Locked::open(config)?.keys.list().iter().map(as_json).for_each(|key| print(&key));
+                Locked::open(config)?.keys.list().iter().map(shown_key).for_each(|key| print(&key));
                 Ok(())
             }
         },
@@ -75,7 +76,7 @@ struct Locked {
 impl Locked {
     fn open(config: &Checked) -> Result<Locked, Error> {
         let log = config.data_dir.join("log");
-        std::fs::create_dir_all(&log).map_err(Error::io(format!("making `{}`", log.display())))?;
+        directory::make(&config.data_dir)?;
         let lock = lock_directory(&log).map_err(|error| match error {
             trunklog_storage::error::Error::Conflict(_) => Error::Held(config.data_dir.clone()),
             error => Error::Storage(error),
@@ -84,25 +85,25 @@ impl Locked {
     }
 }
 
-fn as_json(key: &KeyInfo) -> Value {
-    json!({
-        "id": key.id,
-        "tenant": key.tenant,
-        "scopes": key.scopes,
-        "expires_at": key.expires_at.map(format_time),
-        "revoked_at": key.revoked_at.map(format_time),
-    })
-}
-
 /// One key on one line.
 fn print(key: &Value) {
     let text = |field: &str| key[field].as_str().unwrap_or("-");
-    let scopes: Vec<&str> = key["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let mut line = format!("{} tenant={} scopes={}", text("id"), text("tenant"), scopes.join(","));
-    for (name, field) in [("expires", "expires_at"), ("revoked", "revoked_at")] {
+    let list = |field: &str| {
+        let items: Vec<&str> = key[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        items.join(",")
+    };
+    let mut line = format!("{} tenant={} scopes={}", text("id"), text("tenant"), list("scopes"));
+    for (name, field) in [("created", "created_at"), ("expires", "expires_at"), ("revoked", "revoked_at")] {
         if let Some(at) = key[field].as_str() {
             line.push_str(&format!(" {name}={at}"));
         }
+    }
+    let addresses = list("addresses");
+    if !addresses.is_empty() {
+        line.push_str(&format!(" addresses={addresses}"));
+    }
+    if key["hmac_secret"] == Value::Bool(true) {
+        line.push_str(" hmac_secret=yes");
     }
     output::line(&line);
 }

@@ -26,7 +26,10 @@ pub fn run(cli: Cli) -> Result<(), Error> {
             arguments.bind.apply(&mut overrides);
             server::run(&overrides, arguments.demo)
         }
-        Command::Config(bind) => config::run(&place, &bind),
+        Command::Config(bind) => {
+            logging::start("warn");
+            config::run(&place, &bind)
+        }
         Command::Simulate(arguments) => wait(async { Ok(simulate::run(arguments).await?) }),
         Command::Sql(arguments) => with_config(&place, async |config| sql::run(arguments, config).await),
         Command::Flush(remote) => with_config(&place, async |config| flush::run(&remote, config).await),

@@ -15,7 +15,7 @@ use trunklog_storage::keys::is_tenant_name;
 use super::layers::{Layers, flatten};
 use super::units::{Listen, Size, Span};
 use super::written::{Role, Tenant, Timeout, Written};
-use super::{ConfigError, contacts};
+use super::{ConfigError, bounds, contacts};
 
 /// The configuration in force.
 #[derive(Debug)]
@@ -40,10 +40,14 @@ impl Checked {
         let Some(listen) = listen.0 else {
             return Err(value_error(layers.origin("listen"), "`listen` cannot be \"off\""));
         };
+        let archive = archive(&written, &data_dir);
+        let query = query(&written, &layers)?;
+        let settings = settings(&written, &layers)?;
+        bounds::check(&archive, &query, &settings.limits, &layers)?;
         Ok(Checked {
-            archive: archive(&written, &data_dir),
-            query: query(&written),
-            settings: settings(&written, &layers)?,
+            archive,
+            query,
+            settings,
             data_dir,
             role: written.role.unwrap_or(Role::All),
             listen,
@@ -132,15 +136,16 @@ fn archive(written: &Written, data_dir: &Path) -> ArchiveConfig {
     archive
 }
 
-fn query(written: &Written) -> QueryLimits {
+fn query(written: &Written, layers: &Layers) -> Result<QueryLimits, ConfigError> {
     let default = QueryLimits::default();
-    QueryLimits {
+    let seconds = written.query.time.map_or(Ok(default.seconds), |span| bounds::seconds(span, layers))?;
+    Ok(QueryLimits {
         rows: written.query.rows.unwrap_or(default.rows),
-        seconds: written.query.time.map_or(default.seconds, |span| span.0.as_secs().max(1)),
+        seconds,
         memory_bytes: written.query.memory_bytes.map_or(default.memory_bytes, to_usize),
-        concurrent: written.query.concurrent.unwrap_or(default.concurrent).max(1),
+        concurrent: written.query.concurrent.unwrap_or(default.concurrent),
         queued: written.query.queued.unwrap_or(default.queued),
-    }
+    })
 }
 
 fn to_usize(size: Size) -> usize {
@@ -150,13 +155,16 @@ fn to_usize(size: Size) -> usize {
 fn settings(written: &Written, layers: &Layers) -> Result<Settings, ConfigError> {
     let origin = layers.file.as_ref().map_or_else(|| "configuration".into(), |file| file.display().to_string());
     let base = layers.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-    let defaults = tenant(&written.defaults, TenantSettings::default(), base)?;
+    let of = |own: &Tenant, merged: TenantSettings, name: &str| {
+        tenant(own, merged, base, name).map_err(|reason| value_error(&origin, format!("{name}.{reason}")))
+    };
+    let defaults = of(&written.defaults, TenantSettings::default(), "defaults")?;
     let mut tenants = BTreeMap::new();
     for (name, own) in &written.tenants {
         if !is_tenant_name(name) {
             return Err(value_error(&origin, format!("tenants.{name}: this cannot be the name of a tenant")));
         }
-        tenants.insert(name.clone(), tenant(own, defaults.clone(), base)?);
+        tenants.insert(name.clone(), of(own, defaults.clone(), &format!("tenants.{name}"))?);
     }
     let default = Limits::default();
     let limits = Limits {
@@ -166,8 +174,10 @@ fn settings(written: &Written, layers: &Layers) -> Result<Settings, ConfigError>
     Ok(Settings { defaults, tenants, limits })
 }
 
-/// What is written for a tenant, over what holds for all: maps key by key, everything else as a whole.
-fn tenant(own: &Tenant, mut merged: TenantSettings, base: &Path) -> Result<TenantSettings, ConfigError> {
+/// What is written for a tenant, over what holds for all: maps key by key, everything else as a whole. An error
+/// begins with the key at fault, without `section`.
+fn tenant(own: &Tenant, mut merged: TenantSettings, base: &Path, section: &str) -> Result<TenantSettings, String> {
+    answerable(own)?;
     if let Some(country) = &own.country {
         merged.country = Some(country.0.clone());
     }
@@ -181,7 +191,12 @@ fn tenant(own: &Tenant, mut merged: TenantSettings, base: &Path) -> Result<Tenan
         merged.fetch_allow = hosts.clone();
     }
     if let Some(file) = &own.planfix.contacts {
-        merged.planfix_contacts = Arc::new(contacts::read(&base.join(file))?);
+        let file = base.join(file);
+        let read = contacts::read(&file).map_err(|reason| format!("planfix.contacts: {}: {reason}", file.display()))?;
+        if read.is_none() {
+            tracing::warn!("{section}.planfix.contacts: {} not found, no contacts until SIGHUP", file.display());
+        }
+        merged.planfix_contacts = Arc::new(read.unwrap_or_default());
     }
     merged.kazoo_callflow.extend(own.kazoo.callflow.clone());
     merged.placetel_answer.extend(own.placetel.answer.clone());
@@ -189,6 +204,19 @@ fn tenant(own: &Tenant, mut merged: TenantSettings, base: &Path) -> Result<Tenan
     merged.voispeed_alias.extend(own.voispeed.alias.clone());
     merged.timeouts.extend(timeouts(&own.timeout));
     Ok(merged)
+}
+
+/// Refuses what a telephone system could not be answered with.
+fn answerable(own: &Tenant) -> Result<(), String> {
+    for (number, flow) in &own.kazoo.callflow {
+        if flow.get("module").and_then(serde_json::Value::as_str).is_none_or(str::is_empty) {
+            return Err(format!("kazoo.callflow.{number:?}: a call flow is a table with a `module`"));
+        }
+    }
+    match own.placetel.answer.iter().find(|(_, answer)| answer.trim().is_empty()) {
+        Some((number, _)) => Err(format!("placetel.answer.{number:?}: must not be empty, write \"<Response/>\"")),
+        None => Ok(()),
+    }
 }
 
 fn timeouts(written: &Timeout) -> impl Iterator<Item = (Source, Micros)> {

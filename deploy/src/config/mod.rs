@@ -3,8 +3,10 @@
 //! Values come from `trunklog.toml` (only if named by `--config` or `TRUNKLOG_CONFIG`), then from `TRUNKLOG_…`
 //! variables, then from flags; the later wins, key by key. After start nobody sees strings.
 
+mod bounds;
 mod checked;
 mod contacts;
+mod countries;
 mod layers;
 mod units;
 mod written;

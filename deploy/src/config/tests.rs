@@ -25,11 +25,16 @@ timeout.placetel = "4h"
 "#;
 
 fn load(text: &str) -> Result<Checked, ConfigError> {
+    load_with(text, Some("phone,contact_name,manager\n+49 (30) 123,Erika,103\n0301,Max,\n"))
+}
+
+fn load_with(text: &str, contacts: Option<&str>) -> Result<Checked, ConfigError> {
     let directory = tempfile_dir();
     let path = directory.join("trunklog.toml");
     std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
-    let contacts = "phone,contact_name,manager\n+49 (30) 123,Erika,103\n0301,Max,\n";
-    std::fs::write(directory.join("contacts.csv"), contacts).expect("written");
+    if let Some(contacts) = contacts {
+        std::fs::write(directory.join("contacts.csv"), contacts).expect("written");
+    }
     let mut layers = Layers::default();
     let read = layers.read_file(&path);
     let checked = read.and_then(|()| Checked::new(layers));
@@ -70,6 +75,42 @@ fn unknown_keys_are_named_with_their_line() {
     assert!(error.contains("acounts") && error.contains("line 2"), "{error}");
     let error = load("[tenants.acme]\ntime_zone = \"Europe/Nowhere\"\n").expect_err("is wrong").to_string();
     assert!(error.contains("Europe/Nowhere") && error.contains("line 2"), "{error}");
+}
+
+#[test]
+fn contacts_may_come_later_but_must_be_right() {
+    let checked = load_with(EXAMPLE, None).expect("is right");
+    assert!(checked.settings.of("acme").planfix_contacts.is_empty());
+    let error = load_with(EXAMPLE, Some("number,name\n1,x\n")).expect_err("is wrong").to_string();
+    assert!(error.contains("tenants.acme.planfix.contacts") && error.contains("phone"), "{error}");
+}
+
+#[test]
+fn values_that_nothing_could_run_with_name_their_key() {
+    for (text, key) in [
+        ("[log]\nqueue_limit = 0\n", "log.queue_limit"),
+        ("[log]\nsegment_bytes = \"19 MiB\"\n", "log.segment_bytes"),
+        ("[log]\nsegment_bytes = \"5 GiB\"\n", "log.segment_bytes"),
+        ("[log]\ntail_limit_bytes = 0\n", "log.tail_limit_bytes"),
+        ("[fold]\nbytes = 0\n", "fold.bytes"),
+        ("[fold]\ninterval = \"0s\"\n", "fold.interval"),
+        ("[query]\nrows = 0\n", "query.rows"),
+        ("[query]\nconcurrent = 0\n", "query.concurrent"),
+        ("[query]\nmemory_bytes = 0\n", "query.memory_bytes"),
+        ("[query]\ntime = \"0s\"\n", "query.time"),
+        ("[query]\ntime = \"1500ms\"\n", "query.time"),
+        ("[limits]\nmessage_bytes = 0\n", "limits.message_bytes"),
+        ("[limits]\nreport_bytes = 0\n", "limits.report_bytes"),
+        ("[tenants.acme]\ncountry = \"XX\"\n", "country"),
+        ("[tenants.acme]\nkazoo.callflow.\"*\" = \"x\"\n", "tenants.acme.kazoo.callflow.\"*\""),
+        ("[tenants.acme]\nkazoo.callflow.\"1\" = { data = {} }\n", "tenants.acme.kazoo.callflow.\"1\""),
+        ("[defaults]\nplacetel.answer.\"*\" = \" \"\n", "defaults.placetel.answer.\"*\""),
+    ] {
+        let error = load(text).expect_err("is wrong").to_string();
+        assert!(error.contains(key), "{text}: {error}");
+    }
+    let right = "[log]\nsegment_bytes = \"20 MiB\"\nqueue_limit = 1\n[query]\nqueued = 0\ntime = \"1s\"\n";
+    assert_eq!(load(right).expect("is right").query.seconds, 1);
 }
 
 #[test]

@@ -152,10 +152,10 @@ impl<'de> Deserialize<'de> for Zone {
 impl<'de> Deserialize<'de> for Country {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Country, D::Error> {
         let code = String::deserialize(deserializer)?.to_ascii_uppercase();
-        if code.len() == 2 && code.bytes().all(|letter| letter.is_ascii_uppercase()) {
+        if super::countries::is_known(&code) {
             return Ok(Country(code));
         }
-        Err(de::Error::custom(format!("`{code}` is no country; write its two letters, for example \"DE\"")))
+        Err(de::Error::custom(format!("`country`: `{code}` is no country; write its two letters, for example \"DE\"")))
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderName, header};
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use trunklog_storage::event::Offset;
+use trunklog_storage::event::{Offset, Source};
 
 use super::AppState;
 
@@ -30,6 +30,7 @@ pub fn start() -> Option<PrometheusHandle> {
     let installed = builder.and_then(PrometheusBuilder::install_recorder);
     let handle = installed.inspect_err(|error| tracing::warn!(%error, "metrics are not collected")).ok()?;
     describe();
+    begin();
     Some(handle)
 }
 
@@ -38,6 +39,7 @@ fn describe() {
         "trunklog_messages_total",
         "Messages by source and result: stored, duplicate, quarantined, refused"
     );
+    describe_counter!("trunklog_fold_errors_total", "Folds that failed and are tried again");
     describe_histogram!("trunklog_log_append_seconds", Unit::Seconds, "From append to durable");
     describe_histogram!("trunklog_log_group_appends", "Messages that one sync made durable");
     describe_histogram!("trunklog_fold_seconds", Unit::Seconds, "One fold of the log into the tables");
@@ -49,6 +51,26 @@ fn describe() {
     describe_gauge!("trunklog_log_bytes", Unit::Bytes, "Size of the log on disk");
     describe_gauge!("trunklog_poisoned", "1 when the log failed and only a restart helps");
     describe_gauge!("trunklog_build_info", "1, with the version as label");
+}
+
+/// Shows everything from the start, for an alarm on a counter that is not there yet sees its first step as none.
+fn begin() {
+    for source in Source::PBX {
+        for result in ["stored", "duplicate", "quarantined", "refused"] {
+            counter!("trunklog_messages_total", "source" => source.as_str(), "result" => result).absolute(0);
+        }
+    }
+    counter!("trunklog_messages_total", "source" => "bulk", "result" => "refused").absolute(0);
+    counter!("trunklog_fold_errors_total").absolute(0);
+    counter!("trunklog_folded_messages_total").absolute(0);
+    counter!("trunklog_compacted_rows_read_total").absolute(0);
+    counter!("trunklog_compacted_rows_written_total").absolute(0);
+    // A histogram that is asked for is shown, empty as it is.
+    let _append = histogram!("trunklog_log_append_seconds");
+    let _group = histogram!("trunklog_log_group_appends");
+    let _fold = histogram!("trunklog_fold_seconds");
+    let _compaction = histogram!("trunklog_compaction_seconds");
+    let _query = histogram!("trunklog_query_seconds");
 }
 
 /// `GET /metrics`

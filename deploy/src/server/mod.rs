@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod contacts;
 mod demo;
+pub mod directory;
 mod health;
 mod keys;
 mod metrics;
@@ -36,6 +37,7 @@ use trunklog_storage::keys::{Keys, NewKey};
 use crate::config::{Checked, Overrides, Role};
 use crate::error::Error;
 use crate::output;
+pub use keys::shown as shown_key;
 use problem::Problem;
 
 /// Requests under way have this long to finish.
@@ -70,6 +72,7 @@ impl Opened {
     pub async fn open(config: &Checked, background: Handle) -> Result<Opened, Error> {
         let settings = SharedSettings::new(config.settings.clone());
         let decoder = trunklog_ingest::adapters(settings.clone());
+        directory::make(&config.data_dir)?;
         let archive = Archive::open(config.archive.clone(), decoder).await?;
         let keys = Keys::open(&config.data_dir)?;
         let engine = Arc::new(QueryEngine::new(archive.clone(), config.query.clone(), background.clone()));

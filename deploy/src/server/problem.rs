@@ -1,5 +1,7 @@
 //! Errors of our own routes as RFC 9457 `application/problem+json`.
 
+use std::io;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -25,7 +27,7 @@ impl Problem {
 
     /// A parameter or field is wrong.
     pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Problem {
-        let problem = Problem::new(StatusCode::BAD_REQUEST, "invalid-parameter", "Invalid parameter", detail);
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "parameter", "A parameter is wrong", detail);
         Problem { parameter: Some(name.into()), ..problem }
     }
 
@@ -34,11 +36,11 @@ impl Problem {
     }
 
     pub fn unauthorized(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail)
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "No valid key", detail)
     }
 
     pub fn forbidden(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
     }
 
     pub fn not_found(detail: impl Into<String>) -> Problem {
@@ -50,13 +52,17 @@ impl Problem {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
     }
 
+    pub fn too_large(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+    }
+
     pub fn internal() -> Problem {
         let detail = "the request failed inside trunklog; its log says why";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
     }
 
     pub fn unavailable(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail)
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available", detail)
     }
 }
 
@@ -66,15 +72,38 @@ impl From<Error> for Problem {
             Error::Full(_) | Error::Busy | Error::Poisoned(_) | Error::Closed => {
                 Problem::unavailable(error.to_string())
             }
-            Error::Gone(_) => Problem::new(StatusCode::GONE, "gone", "Gone", error.to_string()),
+            Error::Gone(_) => Problem::new(StatusCode::GONE, "gone", "No longer available", error.to_string()),
             Error::Conflict(_) => Problem::new(StatusCode::CONFLICT, "conflict", "Conflict", error.to_string()),
             Error::Config(reason) => Problem::bad_request(reason),
+            error if is_out_of_space(&error) => {
+                tracing::error!(%error, "no space left");
+                Problem::unavailable("no space left on the server's disk")
+            }
             error => {
                 tracing::error!(%error, "a request failed");
                 Problem::internal()
             }
         }
     }
+}
+
+/// Whether a full disk is what lies at the bottom of this error.
+fn is_out_of_space(error: &Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if cause.downcast_ref::<io::Error>().is_some_and(is_full) {
+            return true;
+        }
+        next = cause.source();
+    }
+    // Some layers of the tables keep only the text of what failed below them.
+    error.to_string().contains("(os error 28)")
+}
+
+/// An I/O error that wraps another is no link of its chain, so it is looked into.
+fn is_full(error: &io::Error) -> bool {
+    let wrapped = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>());
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) || wrapped.is_some_and(is_full)
 }
 
 impl IntoResponse for Problem {
@@ -100,5 +129,29 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(error: Error) -> Response {
+        Problem::from(error).into_response()
+    }
+
+    #[test]
+    fn a_full_disk_is_no_defect() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let plain = Error::Io { context: "writing".into(), source: full() };
+        let wrapped = Error::Io { context: "writing".into(), source: io::Error::other(full()) };
+        let deep = Error::Arrow(arrow::error::ArrowError::IoError("writing".into(), full()));
+        for error in [plain, wrapped, deep] {
+            let answer = answer(error);
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(answer.headers().contains_key(header::RETRY_AFTER));
+        }
+        let other = Error::Io { context: "reading".into(), source: io::ErrorKind::NotFound.into() };
+        assert_eq!(answer(other).status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

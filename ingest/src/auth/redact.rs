@@ -1,5 +1,8 @@
 //! Finding a secret in bytes, however its characters are escaped, and replacing it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
 const REPLACEMENT: &[u8] = b"REDACTED";
 
 /// The text with every occurrence of the secret replaced, or `None` if there is none. A character of the secret may
@@ -57,15 +60,48 @@ fn hex(high: u8, low: u8) -> Option<u8> {
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
-/// What begins with `prefix` and goes on like a key.
-pub fn candidates<'a>(text: &'a [u8], prefix: &'a [u8]) -> impl Iterator<Item = &'a str> {
-    let starts = text.windows(prefix.len()).enumerate().filter(move |(_, window)| *window == prefix);
-    starts.filter_map(move |(start, _)| {
-        let belongs = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        let length = text[start..].iter().take(MAX_KEY_LENGTH).take_while(|byte| belongs(**byte)).count();
-        std::str::from_utf8(&text[start..start + length]).ok()
+/// What reads like a key: `prefix` and as many letters and digits as every key has, however they are escaped.
+pub fn candidates<'a>(text: &'a [u8], prefix: &'a [u8]) -> impl Iterator<Item = String> + 'a {
+    (0..text.len()).filter_map(move |start| candidate_at(text, start, prefix))
+}
+
+fn candidate_at(text: &[u8], start: usize, prefix: &[u8]) -> Option<String> {
+    let byte = *text.get(start)?;
+    if prefix.first() != Some(&byte) && byte != b'%' && byte != b'\\' {
+        return None;
+    }
+    let mut position = match_at(text, start, prefix)?;
+    let mut candidate = prefix.to_vec();
+    for _ in 0..KEY_LETTERS {
+        let (byte, length) = character_at(text.get(position..)?)?;
+        if !byte.is_ascii_alphanumeric() {
+            return None;
+        }
+        candidate.push(byte);
+        position += length;
+    }
+    String::from_utf8(candidate).ok()
+}
+
+/// What follows the prefix of a key.
+const KEY_LETTERS: usize = 43;
+
+/// The parts of a text that may be base64 of something with a key in it, in either alphabet, and what they decode to.
+pub fn encoded(text: &[u8]) -> impl Iterator<Item = (&[u8], Vec<u8>)> {
+    let belongs = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
+    let parts = text.split(move |byte| !belongs(byte)).filter(|part| part.len() >= SHORTEST_ENCODED);
+    parts.filter_map(|part| {
+        let standard: Vec<u8> = part
+            .iter()
+            .map(|byte| match byte {
+                b'-' => b'+',
+                b'_' => b'/',
+                other => *other,
+            })
+            .collect();
+        Some((part, STANDARD_NO_PAD.decode(standard).ok()?))
     })
 }
 
-/// No key is longer than this.
-const MAX_KEY_LENGTH: usize = 256;
+/// Shorter ones hold no credential worth the name.
+const SHORTEST_ENCODED: usize = 20;

@@ -73,8 +73,41 @@ fn every_form_of_the_key_goes() {
 
 #[test]
 fn keys_that_were_not_used_are_found() {
-    let found: Vec<&str> = redact::candidates(b"x=tlk_one&y=tlk_two%20z", b"tlk_").collect();
-    assert_eq!(found, ["tlk_one", "tlk_two"]);
+    let letters = "Ab3".repeat(14);
+    let (one, two) = (format!("tlk_{letters}1"), format!("tlk_{letters}2"));
+    let spelled = [
+        one.clone(),
+        one.replace('_', "%5F"),
+        one.replace('b', "%2562"),
+        one.replace('l', r"\u006c"),
+        format!("{one}-x"),
+        format!("{one}0"),
+    ];
+    for spelling in spelled {
+        let text = format!("a=%2Ftlk_short&x={spelling}&y={two}%20z");
+        let found: Vec<String> = redact::candidates(text.as_bytes(), b"tlk_").collect();
+        assert_eq!(found, [one.as_str(), two.as_str()], "{text}");
+    }
+    let mut secrets = Secrets::new(KEY.to_owned());
+    let text = format!("x={}&y={two}", one.replace('_', "%5f"));
+    secrets.add_other_keys(&[text.as_bytes()], |token| {
+        if token == one { Err(Denied::Address) } else { Err(Denied::Unauthorized) }
+    });
+    assert_eq!(secrets.redact_text(&text), format!("x=REDACTED&y={two}"));
+}
+
+#[test]
+fn keys_behind_base64_are_found() {
+    let other = format!("tlk_{}", "x".repeat(43));
+    let (used, unused) = (STANDARD.encode(format!("user:{KEY}")), STANDARD.encode(format!("u:{other}")));
+    let mut secrets = Secrets::new(KEY.to_owned());
+    let text = format!("Basic {used}; {unused} {}", STANDARD.encode("user:password"));
+    secrets.add_encoded_keys(&[text.as_bytes()], |token| {
+        if token == other { Err(Denied::Address) } else { Err(Denied::Unauthorized) }
+    });
+    let redacted = secrets.redact_text(&text);
+    assert!(!redacted.contains(used.trim_end_matches('=')) && !redacted.contains(unused.trim_end_matches('=')));
+    assert!(redacted.ends_with(&STANDARD.encode("user:password")), "{redacted}");
 }
 
 /// RFC 4231, test case 2.

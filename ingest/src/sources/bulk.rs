@@ -10,9 +10,11 @@ use bytes::Bytes;
 use trunklog_storage::archive::Receipt;
 use trunklog_storage::error::Error;
 use trunklog_storage::event::{Event, Source, new_event_id};
+use trunklog_storage::keys::Keys;
 
 use crate::IngestState;
 use crate::accept::{Inbound, accept_events, counts};
+use crate::auth::Secrets;
 use crate::reject::Refusal;
 use line::{BadLine, Line};
 
@@ -33,10 +35,10 @@ async fn load(State(state): State<IngestState>, request: Request) -> Result<Resp
         return Err(Refusal::Unprocessable("the request has neither query nor body".to_owned()));
     }
     let template = inbound.event("", Bytes::new());
+    let keys = state.keys.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let mut events = read_lines(&template, &inbound.body, limits.message_bytes)?;
-        // The body was redacted as it came; what was in base64 shows only now.
-        events.iter_mut().for_each(|event| event.payload = inbound.secrets.redact(&event.payload));
+        events.iter_mut().for_each(|event| redact(event, inbound.secrets.clone(), &keys));
         Ok::<_, Refusal>(events)
     });
     let mut events = reading.await.map_err(|_| Refusal::from(Error::Closed))??;
@@ -46,6 +48,21 @@ async fn load(State(state): State<IngestState>, request: Request) -> Result<Resp
         receipts.extend(accept_events(&state, std::mem::replace(&mut events, rest)).await?);
     }
     Ok(counts(&receipts))
+}
+
+/// The body was redacted as it came; what was in base64 shows only now.
+fn redact(event: &mut Event, mut secrets: Secrets, keys: &Keys) {
+    let works = |token: &str| keys.authenticate(token, None);
+    let texts = event.path.iter().chain(&event.query).chain(&event.content_type).chain(event.headers.values());
+    let mut texts: Vec<&[u8]> = texts.map(|text| text.as_bytes()).collect();
+    secrets.add_encoded_keys(&texts, works);
+    texts.push(&event.payload);
+    secrets.add_other_keys(&texts, works);
+    event.payload = secrets.redact(&event.payload);
+    let texts = event.path.iter_mut().chain(&mut event.query).chain(&mut event.content_type);
+    for text in texts.chain(event.headers.values_mut()) {
+        *text = secrets.redact_text(text);
+    }
 }
 
 fn check_media_type(media_type: &str) -> Result<(), Refusal> {
@@ -79,7 +96,7 @@ fn read_lines(template: &Event, body: &Bytes, limit: usize) -> Result<Vec<Event>
         if text.len() > limit {
             return Err(Refusal::TooLarge(limit));
         }
-        match Line::parse(text).and_then(|line| line.into_event(template, body)) {
+        match Line::parse(text, &template.tenant).and_then(|line| line.into_event(template, body)) {
             Ok(event) => {
                 attributed = attributed.or(Some(event.source));
                 events.push(event);

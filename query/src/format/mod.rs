@@ -7,8 +7,10 @@ mod negotiate;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::QueryError;
 use crate::moment::AsOf;
@@ -55,6 +57,9 @@ impl Format {
 
     /// An encoder for an answer with these columns.
     pub fn encoder(self, schema: SchemaRef, as_of: AsOf) -> Result<Box<dyn Encoder>, QueryError> {
+        if matches!(self, Format::Ndjson | Format::Parquet) {
+            names_differ(&schema)?;
+        }
         Ok(match self {
             Format::Json => Box::new(json::Document::new(&schema, as_of)),
             Format::Ndjson => Box::new(json::Lines::new(&schema)),
@@ -62,6 +67,18 @@ impl Format {
             Format::Arrow => Box::new(binary::ArrowStream::new(&schema)?),
             Format::Parquet => Box::new(binary::Parquet::new(schema)?),
         })
+    }
+}
+
+/// Of two members or columns with one name, readers would show one.
+fn names_differ(schema: &Schema) -> Result<(), QueryError> {
+    let mut names = HashSet::new();
+    match schema.fields().iter().find(|field| !names.insert(field.name())) {
+        Some(field) => {
+            let name = field.name();
+            Err(QueryError::Sql(format!("two columns are called `{name}`; give one an alias")))
+        }
+        None => Ok(()),
     }
 }
 

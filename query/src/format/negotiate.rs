@@ -1,25 +1,35 @@
 //! `Accept`: which form the client wants.
 
+use std::cmp::Reverse;
+
 use super::Format;
+
+/// Quality, then how specific the range is, then its place in the header.
+type Rank = (f32, u8, Reverse<usize>);
 
 /// The best form that the header allows; JSON without one, `None` if there is none that it allows.
 pub fn negotiate(accept: Option<&str>) -> Option<Format> {
     let Some(accept) = accept.filter(|accept| !accept.trim().is_empty()) else { return Some(Format::Json) };
     let ranges: Vec<Range> = accept.split(',').filter_map(Range::parse).collect();
-    let mut best: Option<(Format, f32)> = None;
+    let mut best: Option<(Format, Rank)> = None;
     for format in Format::ALL {
-        let quality = quality(&ranges, format);
-        if quality > 0.0 && best.is_none_or(|(_, other)| quality > other) {
-            best = Some((format, quality));
+        if let Some(rank) = rank(&ranges, format)
+            && rank.0 > 0.0
+            && best.is_none_or(|(_, other)| rank > other)
+        {
+            best = Some((format, rank));
         }
     }
     best.map(|(format, _)| format)
 }
 
 /// The most specific range that matches decides.
-fn quality(ranges: &[Range], format: Format) -> f32 {
-    let matching = ranges.iter().filter_map(|range| Some((range.specificity(format.media_type())?, range.quality)));
-    matching.max_by(|left, right| left.0.cmp(&right.0)).map_or(0.0, |(_, quality)| quality)
+fn rank(ranges: &[Range], format: Format) -> Option<Rank> {
+    let matching = ranges.iter().enumerate().filter_map(|(at, range)| {
+        let specificity = range.specificity(format.media_type())?;
+        Some((range.quality, specificity, Reverse(at)))
+    });
+    matching.max_by_key(|(_, specificity, at)| (*specificity, *at))
 }
 
 struct Range {
@@ -61,6 +71,10 @@ mod tests {
         assert_eq!(negotiate(Some("application/vnd.apache.arrow.stream")), Some(Format::Arrow));
         assert_eq!(negotiate(Some("Application/Vnd.Apache.Parquet; q=1")), Some(Format::Parquet));
         assert_eq!(negotiate(Some("application/json;q=0, */*")), Some(Format::Ndjson));
+        assert_eq!(negotiate(Some("text/csv, */*")), Some(Format::Csv));
+        assert_eq!(negotiate(Some("*/*, text/*")), Some(Format::Csv));
+        assert_eq!(negotiate(Some("text/csv, application/json")), Some(Format::Csv));
+        assert_eq!(negotiate(Some("text/csv;q=0.5, */*")), Some(Format::Json));
         assert_eq!(negotiate(Some("text/html")), None);
         assert_eq!(negotiate(Some("application/json;q=0")), None);
     }

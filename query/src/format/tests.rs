@@ -111,3 +111,14 @@ fn binary_forms_can_be_read_back() {
         assert_eq!(rows, 2);
     }
 }
+
+#[test]
+fn objects_need_different_names() {
+    let field = Field::new("s", DataType::Utf8, true);
+    let schema = Arc::new(arrow::datatypes::Schema::new(vec![field.clone(), field]));
+    let as_of = AsOf { offset: None, time: 0 };
+    for format in Format::ALL {
+        let refused = matches!(format.encoder(Arc::clone(&schema), as_of), Err(QueryError::Sql(_)));
+        assert_eq!(refused, matches!(format, Format::Ndjson | Format::Parquet), "{format:?}");
+    }
+}

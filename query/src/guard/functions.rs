@@ -12,11 +12,13 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
+use super::growth;
+
 /// How long a value may be made by padding or repeating.
 const LONGEST: i64 = 10_000;
 
 /// Functions whose second argument says how much to make.
-const GROWING: [&str; 5] = ["repeat", "lpad", "rpad", "array_repeat", "array_resize"];
+const COUNTED: [&str; 5] = ["repeat", "lpad", "rpad", "array_repeat", "array_resize"];
 
 /// Functions that build a whole series as one value; the table functions of these names stream it instead.
 const SERIES: [&str; 2] = ["range", "generate_series"];
@@ -28,10 +30,14 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 fn bounded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
-    if GROWING.contains(&function.name()) { Arc::new(ScalarUDF::from(Bounded { inner: function })) } else { function }
+    if growth::GROWING.contains(&function.name()) {
+        Arc::new(ScalarUDF::from(Bounded { inner: function }))
+    } else {
+        function
+    }
 }
 
-/// A function that refuses a second argument over [`LONGEST`].
+/// A function that refuses to make too much: by its second argument over [`LONGEST`], and by the bytes of its result.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded {
     inner: Arc<ScalarUDF>,
@@ -63,11 +69,13 @@ impl ScalarUDFImpl for Bounded {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let Some(count) = arguments.args.get(1)
+        if COUNTED.contains(&self.name())
+            && let Some(count) = arguments.args.get(1)
             && greatest(count, arguments.number_rows)? > Some(LONGEST)
         {
             return exec_err!("{}: at most {LONGEST} are made", self.name());
         }
+        growth::check(self.name(), &arguments)?;
         self.inner.inner().invoke_with_args(arguments)
     }
 }
@@ -90,7 +98,9 @@ mod tests {
         let count = |count| ColumnarValue::Scalar(ScalarValue::Int64(Some(count)));
         assert_eq!(greatest(&count(7), 3).expect("a number"), Some(7));
         let functions = scalar_functions();
-        assert!(functions.iter().any(|function| function.name() == "repeat"));
+        for name in growth::GROWING {
+            assert!(functions.iter().any(|function| function.name() == name), "{name}");
+        }
         assert!(!functions.iter().any(|function| function.name() == "generate_series"));
     }
 }

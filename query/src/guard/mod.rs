@@ -2,10 +2,11 @@
 
 mod functions;
 mod gate;
+mod growth;
 mod memory;
 mod plan;
 
 pub(crate) use functions::scalar_functions;
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Gate, Permit};
 pub(crate) use memory::Environment;
 pub(crate) use plan::plan;

@@ -1,6 +1,7 @@
 //! `GET /v1/calls/{call_id}` and its messages.
 
 use arrow::array::RecordBatch;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
@@ -46,7 +47,7 @@ impl Found {
 
 pub(super) async fn show(
     State(state): State<QueryState>,
-    Path(call_id): Path<String>,
+    call_id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
     let found = find(&state, request, call_id).await?;
@@ -68,7 +69,7 @@ pub(super) async fn show(
 
 pub(super) async fn events(
     State(state): State<QueryState>,
-    Path(call_id): Path<String>,
+    call_id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
     let found = find(&state, request, call_id).await?;
@@ -93,11 +94,17 @@ pub(super) async fn events(
     Ok(finish(out, &found))
 }
 
-async fn find(state: &QueryState, request: Request, call_id: String) -> Result<Found, Problem> {
+async fn find(
+    state: &QueryState,
+    request: Request,
+    call_id: Result<Path<String>, PathRejection>,
+) -> Result<Found, Problem> {
     let (parts, _) = request.into_parts();
     let mut parameters = Parameters::of(&parts.uri)?;
     let common = Common::take(state, &parts, &mut parameters)?;
     parameters.nothing_left()?;
+    // What is not UTF-8 names no call.
+    let Ok(Path(call_id)) = call_id else { return Err(Problem::not_found("call")) };
     common.wait(state).await?;
     let session = state.engine.session(common.access, common.moment).await?;
     let call = session.collect(CALL, vec![text(&call_id)]).await?.batches;

@@ -5,6 +5,7 @@ mod call;
 mod calls;
 mod cursor;
 mod event;
+mod members;
 mod parameters;
 mod problem;
 mod rows;

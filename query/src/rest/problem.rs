@@ -56,6 +56,9 @@ impl Problem {
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Problem {
         let detail = error.to_string();
+        if matches!(error, QueryError::Internal(_)) {
+            tracing::error!(error = error.kind(), "a query failed");
+        }
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match error {
             QueryError::Sql(_) => Problem::new(StatusCode::BAD_REQUEST, "sql", "The SQL is wrong", detail),
@@ -80,7 +83,6 @@ impl From<QueryError> for Problem {
             QueryError::Gone(_) => Problem::new(StatusCode::GONE, "gone", "No longer available", detail),
             QueryError::Unavailable(_) => Problem::new(unavailable, "unavailable", "Not available", detail).retry("5"),
             QueryError::Internal(_) => {
-                tracing::error!(error = %detail, "a query failed");
                 let detail = "the server's log says more";
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
             }

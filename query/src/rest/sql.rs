@@ -6,9 +6,11 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use datafusion::common::ScalarValue;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::QueryState;
+use super::members::Members;
 use super::parameters::{Common, Parameters, offset};
 use super::problem::Problem;
 use super::stream::answer;
@@ -72,30 +74,35 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Question, Problem> {
 fn from_json(text: &str) -> Result<Question, QueryError> {
     let wrong =
         |error: serde_json::Error| QueryError::parameter("body", format!("the body is no JSON object: {error}"));
-    let members: Map<String, Value> = serde_json::from_str(text).map_err(wrong)?;
+    let members: Members = serde_json::from_str(text).map_err(wrong)?;
     let mut question = Question::default();
     let mut sql = None;
-    for (name, value) in members {
-        match (name.as_str(), value) {
-            ("sql", Value::String(text)) => sql = Some(text),
-            ("params", Value::Array(values)) => {
-                question.parameters = values.into_iter().map(scalar).collect::<Result<_, _>>()?;
+    for (name, raw) in &members.0 {
+        match name.as_str() {
+            "sql" => match parsed(name, raw)? {
+                Value::String(text) => sql = Some(text),
+                _ => return Err(wrong_type(name)),
+            },
+            "params" | "min_offset" | "as_of" if raw.get() == "null" => {}
+            "params" => {
+                let values: Vec<Box<RawValue>> = serde_json::from_str(raw.get()).map_err(|_| wrong_type(name))?;
+                question.parameters = values.iter().map(|value| scalar(value)).collect::<Result<_, _>>()?;
             }
-            ("params" | "min_offset" | "as_of", Value::Null) => {}
-            ("min_offset", value) => question.min_offset = Some(offset("min_offset", &plain(&value))?),
-            ("as_of", value) => question.moment = Some(Moment::parse(&plain(&value))?),
-            ("sql" | "params", _) => {
-                let detail = format!("`{name}` has the wrong type");
-                return Err(QueryError::parameter(name.as_str(), detail));
-            }
-            _ => {
-                let detail = format!("there is no member `{name}`");
-                return Err(QueryError::parameter(name.as_str(), detail));
-            }
+            "min_offset" => question.min_offset = Some(offset("min_offset", &plain(&parsed(name, raw)?))?),
+            "as_of" => question.moment = Some(Moment::parse(&plain(&parsed(name, raw)?))?),
+            _ => return Err(QueryError::parameter(name.as_str(), format!("there is no member `{name}`"))),
         }
     }
     question.sql = sql.ok_or_else(|| QueryError::parameter("sql", "`sql` is missing"))?;
     Ok(question)
+}
+
+fn wrong_type(name: &str) -> QueryError {
+    QueryError::parameter(name, format!("`{name}` has the wrong type"))
+}
+
+fn parsed(name: &str, raw: &RawValue) -> Result<Value, QueryError> {
+    serde_json::from_str(raw.get()).map_err(|error| QueryError::parameter(name, format!("`{name}`: {error}")))
 }
 
 /// Numbers and strings alike.
@@ -106,15 +113,18 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn scalar(value: Value) -> Result<ScalarValue, QueryError> {
-    match value {
+fn scalar(raw: &RawValue) -> Result<ScalarValue, QueryError> {
+    match parsed("params", raw)? {
         Value::Null => Ok(ScalarValue::Null),
         Value::Bool(value) => Ok(ScalarValue::Boolean(Some(value))),
         Value::String(value) => Ok(ScalarValue::Utf8(Some(value))),
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Ok(ScalarValue::Int64(Some(whole))),
-            (None, Some(float)) => Ok(ScalarValue::Float64(Some(float))),
-            (None, None) => Err(QueryError::parameter("params", format!("`{number}` is out of range"))),
+            // As it is written: what is too long for an integer would be read as a float.
+            (None, Some(float)) if float == 0.0 || raw.get().contains(['.', 'e', 'E']) => {
+                Ok(ScalarValue::Float64(Some(float)))
+            }
+            _ => Err(QueryError::parameter("params", format!("`{}` is out of range", raw.get()))),
         },
         Value::Array(_) | Value::Object(_) => {
             Err(QueryError::parameter("params", "parameters are strings, numbers, booleans and null"))
@@ -164,6 +174,10 @@ mod tests {
         assert_eq!(at_fault(r#"{"sql":"x","limit":1}"#), "limit");
         assert_eq!(at_fault(r#"{"sql":"x","params":{}}"#), "params");
         assert_eq!(at_fault(r#"{"sql":"x","params":[[1]]}"#), "params");
+        for beyond in ["9223372036854775808", "-9223372036854775809", "100000000000000000000", "1e999"] {
+            assert_eq!(at_fault(&format!(r#"{{"sql":"x","params":[{beyond}]}}"#)), "params", "{beyond}");
+        }
+        assert_eq!(at_fault(r#"{"sql":"x","sql":"y"}"#), "body");
         assert_eq!(at_fault(r#"{"sql":"x","min_offset":-1}"#), "min_offset");
         assert_eq!(at_fault(r#"{"sql":"x","as_of":"yesterday"}"#), "as_of");
     }

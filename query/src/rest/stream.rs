@@ -103,8 +103,8 @@ fn rest(pieces: Pieces) -> impl futures::Stream<Item = Result<Bytes, io::Error>>
             Ok(Some(bytes)) => Some((Ok(bytes), Some(pieces))),
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(%error, "an answer was cut off");
-                Some((Err(io::Error::other(error.to_string())), None))
+                tracing::warn!(error = error.kind(), "an answer was cut off");
+                Some((Err(io::Error::other(error.kind().to_owned())), None))
             }
         }
     })

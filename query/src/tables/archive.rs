@@ -84,6 +84,8 @@ impl ArchiveTable {
     }
 
     fn stored(&self) -> Option<Side> {
+        // Without an offset it is the snapshot of an empty archive, or of before the first message.
+        self.snapshot.offset?;
         let rows = match self.kind {
             Kind::Calls => self.snapshot.calls_stored()?,
             Kind::Events | Kind::SystemEvents => self.snapshot.events_stored()?,
@@ -100,6 +102,7 @@ impl ArchiveTable {
 
     fn fresh(&self) -> Result<Side> {
         let batches = match self.kind {
+            _ if self.snapshot.offset.is_none() => Ok(Vec::new()),
             Kind::Calls => self.snapshot.calls_fresh(),
             Kind::Events | Kind::SystemEvents => self.snapshot.events_fresh(),
         };

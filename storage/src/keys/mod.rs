@@ -55,6 +55,15 @@ pub struct Invalid {
 }
 
 impl NewKey {
+    /// The same without repeated scopes and addresses.
+    pub fn distinct(mut self) -> NewKey {
+        for list in [&mut self.scopes, &mut self.addresses] {
+            let mut seen = BTreeSet::new();
+            list.retain(|entry| seen.insert(entry.clone()));
+        }
+        self
+    }
+
     /// Says which field is wrong, if one is.
     pub fn check(&self) -> Result<(), Invalid> {
         let invalid = |parameter, reason: String| Err(Invalid { parameter, reason });
@@ -165,6 +174,7 @@ impl Keys {
     /// Makes a key (and its tenant, if need be); it is durable when this returns.
     pub fn create(&self, request: NewKey) -> Result<CreatedKey, Error> {
         request.check().map_err(|invalid| Error::Config(invalid.to_string()))?;
+        let request = request.distinct();
         let token = token::generate()?;
         let id = token::generate_id()?;
         let hmac_secret = match &request.hmac_secret {

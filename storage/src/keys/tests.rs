@@ -73,6 +73,13 @@ fn wrong_requests_name_the_field() {
 }
 
 #[test]
+fn a_scope_given_twice_is_kept_once() {
+    let (_directory, keys) = keys();
+    keys.create(request(&["query", "export", "query"])).expect("created");
+    assert_eq!(keys.list()[0].scopes, ["query", "export"]);
+}
+
+#[test]
 fn tokens_are_found_in_authorization_headers() {
     assert_eq!(from_authorization("Bearer tlk_x").as_deref(), Some("tlk_x"));
     assert_eq!(from_authorization("basic dXNlcjp0bGtfeA==").as_deref(), Some("tlk_x"));

@@ -56,9 +56,17 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line.
-    pub fn parse(text: &'a [u8]) -> Result<Line<'a>, BadLine> {
-        serde_json::from_slice(text).map_err(|error| invalid(format!("no CloudEvent: {error}"), guess_source(text)))
+    /// Reads a line that a key of `tenant` sent.
+    pub fn parse(text: &'a [u8], tenant: &str) -> Result<Line<'a>, BadLine> {
+        serde_json::from_slice(text).map_err(|error| {
+            // A line that is no event may still say whose it is.
+            let value: Value = serde_json::from_slice(text).unwrap_or_default();
+            let source = value.get("source").and_then(Value::as_str).unwrap_or_default();
+            match named_tenant(source) {
+                Some((named, _)) if named != tenant => BadLine::OtherTenant,
+                _ => invalid(format!("no CloudEvent: {error}"), guess_source(text)),
+            }
+        })
     }
 
     /// The event, of the tenant of `template`. Text and JSON payloads are slices of `body`, byte for byte.
@@ -95,7 +103,7 @@ impl<'a> Line<'a> {
     /// The type decides; `source` is that name, alone or after the tenant.
     fn checked_source(&self, tenant: &str) -> Result<Source, BadLine> {
         let by_type = source_of_type(&self.kind);
-        let name = match self.source.strip_prefix('/').and_then(|path| path.split_once('/')) {
+        let name = match named_tenant(&self.source) {
             Some((named, _)) if named != tenant => return Err(BadLine::OtherTenant),
             Some((_, name)) => name,
             None => self.source.as_str(),
@@ -107,6 +115,11 @@ impl<'a> Line<'a> {
             Err(invalid("`source` and `type` name different sources", Some(source)))
         }
     }
+}
+
+/// Tenant and name of a source that names both.
+fn named_tenant(source: &str) -> Option<(&str, &str)> {
+    source.strip_prefix('/')?.split_once('/')
 }
 
 fn pbx(name: &str) -> Option<Source> {

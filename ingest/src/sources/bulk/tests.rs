@@ -55,6 +55,11 @@ fn sources_must_agree() {
 fn another_tenants_line_refuses_all() {
     let line = GOOD.replace(r#""source":"placetel""#, r#""source":"/other/placetel""#);
     assert!(matches!(read(&format!("{GOOD}\n{line}")), Err(Refusal::Forbidden(_))));
+    // Even if it is no event.
+    for line in [r#"{"source":"/other/kazoo"}"#, r#"{"id":7,"type":"kazoo.hook","source":"/other/kazoo"}"#] {
+        assert!(matches!(read(line), Err(Refusal::Forbidden(_))), "{line}");
+    }
+    assert!(read(r#"{"source":"/acme/kazoo"}"#).expect("read")[0].error.is_some());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use trunklog_storage::call::Disposition;
 enum Meaning {
     /// A regular end: answered if anything was billed, else nobody answered.
     Regular,
-    /// An end of this kind, whatever was billed.
+    /// An end of this kind, unless something was billed.
     Ended(Disposition),
 }
 
@@ -107,12 +107,13 @@ const CAUSES: &[(&str, i64, Meaning)] = {
 /// The outcome of a leg that ended with `cause` after a conversation of length `billed`; `None` if that cannot be told.
 pub(super) fn outcome(cause: &str, billed: Option<i64>) -> Option<Disposition> {
     match find(cause).map(|(_, _, meaning)| *meaning) {
+        Some(Meaning::Ended(Disposition::AnsweredElsewhere)) => Some(Disposition::AnsweredElsewhere),
+        // What was billed was answered, however it ended.
+        _ if billed.is_some_and(|length| length > 0) => Some(Disposition::Answered),
         Some(Meaning::Ended(outcome)) => Some(outcome),
-        // An unknown cause says nothing, but what was billed was answered.
-        Some(Meaning::Regular) => {
-            billed.map(|length| if length > 0 { Disposition::Answered } else { Disposition::NoAnswer })
-        }
-        None => billed.filter(|length| *length > 0).map(|_| Disposition::Answered),
+        Some(Meaning::Regular) => billed.map(|_| Disposition::NoAnswer),
+        // An unknown cause says nothing.
+        None => None,
     }
 }
 
@@ -139,7 +140,10 @@ mod tests {
         assert_eq!(outcome("NORMAL_CLEARING", Some(8)), Some(Disposition::Answered));
         assert_eq!(outcome("NORMAL_CLEARING", Some(0)), Some(Disposition::NoAnswer));
         assert_eq!(outcome("NORMAL_CLEARING", None), None);
-        assert_eq!(outcome("user_busy", Some(3)), Some(Disposition::Busy));
+        assert_eq!(outcome("user_busy", Some(0)), Some(Disposition::Busy));
+        assert_eq!(outcome("user_busy", None), Some(Disposition::Busy));
+        assert_eq!(outcome("user_busy", Some(3)), Some(Disposition::Answered));
+        assert_eq!(outcome("LOSE_RACE", Some(3)), Some(Disposition::AnsweredElsewhere));
         assert_eq!(outcome("SOMETHING_NEW", Some(3)), Some(Disposition::Answered));
         assert_eq!(outcome("SOMETHING_NEW", Some(0)), None);
     }

@@ -59,6 +59,13 @@ pub(super) fn decode(event: &Event) -> Decoded {
     }
 }
 
+/// The accounts that the logged request of a document names.
+pub(super) fn accounts(event: &Event) -> Vec<String> {
+    let Ok(document) = Document::parse(&event.payload) else { return Vec::new() };
+    let fields = document.request(event);
+    fields.map(|fields| pivot::accounts(&fields).map(str::to_owned).collect()).unwrap_or_default()
+}
+
 struct Document(Map<String, Value>);
 
 impl Document {

@@ -68,6 +68,11 @@ pub(super) fn account(fields: &Fields) -> Option<&str> {
     fields.get("accountid")
 }
 
+/// All of them, should it name several.
+pub(super) fn accounts(fields: &Fields) -> impl Iterator<Item = &str> {
+    fields.values("accountid")
+}
+
 /// The number that was called.
 pub(super) fn called(fields: &Fields) -> Option<&str> {
     fields.get("request").or_else(|| fields.get("to")).map(user_part)

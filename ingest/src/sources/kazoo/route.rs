@@ -69,7 +69,8 @@ async fn receive_hook(state: IngestState, source: Source, request: Request) -> R
 }
 
 async fn receive_debug(state: IngestState, source: Source, request: Request) -> Result<Response, Refusal> {
-    let limits = state.settings.load().limits;
+    let settings = state.settings.load();
+    let limits = settings.limits;
     let inbound = read(&state, request, source, limits.report_bytes).await?;
     let kind = format!("{source}.debug");
     let events = match debug::split(&inbound.body) {
@@ -78,6 +79,7 @@ async fn receive_debug(state: IngestState, source: Source, request: Request) -> 
         Err(error) => vec![Event { error: Some(error), ..inbound.event(&kind, inbound.body.clone()) }],
     };
     limits.check_messages(&events)?;
+    check_accounts(settings.of(&inbound.tenant), &events)?;
     Ok(counts(&accept_events(&state, events).await?))
 }
 
@@ -113,6 +115,15 @@ fn check_account(tenant: &TenantSettings, account: Option<&str>) -> Result<(), R
     }
 }
 
+/// The same for the requests in debug documents: a foreign one refuses all.
+fn check_accounts(tenant: &TenantSettings, documents: &[Event]) -> Result<(), Refusal> {
+    if tenant.kazoo_accounts.is_empty() {
+        return Ok(());
+    }
+    let mut accounts = documents.iter().flat_map(debug::accounts);
+    accounts.try_for_each(|account| check_account(tenant, Some(&account)))
+}
+
 /// The callflow for the called number. Without one, the PBX takes any 404 as the sign to go on by itself.
 fn answer(tenant: &TenantSettings, number: Option<&str>) -> Response {
     match callflow(tenant, number) {
@@ -133,6 +144,7 @@ fn callflow<'a>(tenant: &'a TenantSettings, number: Option<&str>) -> Option<&'a 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::fixture::posted;
 
     fn tenant() -> TenantSettings {
         let flows =
@@ -160,5 +172,19 @@ mod tests {
         assert!(check_account(&tenant(), None).is_ok());
         assert!(check_account(&tenant(), Some("00000000000000000000000000000002")).is_err());
         assert!(check_account(&TenantSettings::default(), Some("any")).is_ok());
+    }
+
+    #[test]
+    fn foreign_accounts_in_debug_documents_are_refused() {
+        let check = |tenant: &TenantSettings, document: &str| {
+            check_accounts(tenant, &[posted(Source::Virtualpbx, "virtualpbx.debug", document)]).is_ok()
+        };
+        let own = r#"{"call_id":"a","uri":"http://h/p?Account-ID=0123456789abcdef0123456789abcdef&Call-ID=a"}"#;
+        let foreign = r#"{"call_id":"a","uri":"<http://h/p?Call-ID=a&Account-ID=00000000000000000000000000000002>"}"#;
+        let in_body = r#"{"call_id":"a","method":"post","uri":"http://h/p","req_body":"Call-ID=a&Account-ID=0002"}"#;
+        assert!(check(&tenant(), own) && check(&tenant(), r#"{"call_id":"a","resp_body":"x"}"#));
+        assert!(check(&tenant(), "nonsense"));
+        assert!(!check(&tenant(), foreign) && !check(&tenant(), in_body));
+        assert!(check(&TenantSettings::default(), foreign));
     }
 }

@@ -1,5 +1,7 @@
 //! What a Planfix message means. A leg is an `ext`; times are receipts, because the messages carry none.
 
+use std::collections::HashSet;
+
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Text, Track};
 use trunklog_storage::event::Event;
 use trunklog_storage::fact::{CallRef, Decoded};
@@ -158,11 +160,10 @@ fn extras(state: &mut CallState, fields: &Form) {
     }
     state.attribute("record_link", link).attribute("is_temp", fields.get("is_temp").unwrap_or_default());
     let named = fields.pairs().iter().filter_map(|(name, value)| Some((name.strip_prefix("data_")?, value)));
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (name, value) in named {
         // Of fields sent twice the first counts.
-        if !name.is_empty() && !seen.contains(&name) {
-            seen.push(name);
+        if !name.is_empty() && seen.insert(name) {
             state.attribute(name, value.as_str());
         }
     }

@@ -21,16 +21,10 @@ pub(super) fn split(body: &[u8]) -> Result<Vec<Range<usize>>, String> {
         return Err("the body is not XML".to_owned());
     }
     let skipped = body.len() - text.len();
-    let rows = match strict_rows(text) {
-        Some(rows) => rows,
-        None => {
-            let rows = tolerant::rows(text);
-            if rows.is_empty() && !tolerant::is_answer(text) {
-                return Err("the body is not XML".to_owned());
-            }
-            rows
-        }
-    };
+    let rows = strict_rows(text).unwrap_or_else(|| tolerant::rows(text));
+    if rows.is_empty() && !tolerant::is_answer(text) {
+        return Err("the body is no answer of the PBX".to_owned());
+    }
     Ok(rows.into_iter().map(|row| row.start + skipped..row.end + skipped).collect())
 }
 
