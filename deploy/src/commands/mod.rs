@@ -33,7 +33,12 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Simulate(arguments) => wait(async { Ok(simulate::run(arguments).await?) }),
         Command::Sql(arguments) => with_config(&place, async |config| sql::run(arguments, config).await),
         Command::Flush(remote) => with_config(&place, async |config| flush::run(&remote, config).await),
-        Command::Rebuild(remote) => with_config(&place, async |config| rebuild::run(&remote, config).await),
+        Command::Rebuild(remote) => {
+            let mut config = place.overrides().load()?;
+            // Without a running server the calls are not even read first: they may be what is damaged.
+            config.archive.ignore_calls = true;
+            wait(rebuild::run(&remote, &config))
+        }
         Command::Verify(arguments) => with_config(&place, async |config| verify::run(arguments, config).await),
         Command::Keys(arguments) => with_config(&place, async |config| keys::run(arguments.command, config).await),
         Command::Tenants(remote) => with_config(&place, async |config| tenants::run(&remote, config).await),

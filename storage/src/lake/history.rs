@@ -50,9 +50,8 @@ impl Table {
             .split(|byte| *byte == b'\n')
             .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
         let mine = actions.filter(|action| action["txn"]["appId"] == self.application.as_str());
-        mine.filter_map(|action| action["txn"]["version"].as_i64())
-            .map(|version| Offset(version.cast_unsigned()))
-            .last()
+        let mut offsets = mine.filter_map(|action| action["txn"]["version"].as_i64());
+        offsets.next_back().map(|version| Offset(version.cast_unsigned()))
     }
 }
 
