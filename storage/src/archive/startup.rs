@@ -53,7 +53,7 @@ impl Archive {
         let events = Table::events(&directory, log.identity(), Arc::clone(&state)).await?;
         let calls = Table::calls(&directory, log.identity(), state).await?;
         check(&events, &calls, log.bounds())?;
-        let mut sequencer = restore(&session, &events, &calls, decoder.as_ref(), config.ignore_calls).await?;
+        let mut sequencer = restore(&session, &events, &calls, decoder.as_ref(), &config).await?;
         catch_up(&session, &mut sequencer, log.bounds(), decoder.as_ref()).await?;
         replay(&log, &mut sequencer, decoder.as_ref())?;
         let arrived = Arc::new(Mutex::new(Vec::new()));
@@ -145,8 +145,11 @@ async fn restore(
     events: &Table,
     calls: &Table,
     decoder: &dyn Decoder,
-    ignore_calls: bool,
+    config: &ArchiveConfig,
 ) -> Result<Sequencer, Error> {
+    let ignore_calls = config.ignore_calls;
+    let kept = i64::try_from(config.keep_superseded.as_micros()).unwrap_or(i64::MAX);
+    let since = now().saturating_sub(kept);
     let (events_table, calls_table) = (events.provider().await?, calls.provider().await?);
     let mut homes: HashMap<u128, Home> = HashMap::new();
     let mut in_final = HashSet::new();
@@ -196,7 +199,7 @@ async fn restore(
         calls_watermark: calls.watermark,
         events: events_table,
         calls: calls_table,
-        history: calls.history().await?,
+        history: calls.history(since).await?,
     })
 }
 

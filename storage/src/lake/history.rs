@@ -20,17 +20,19 @@ pub struct Version {
 }
 
 impl Table {
-    /// The versions whose commits are still there, oldest first.
+    /// The versions that were current since then, oldest first; older commits are not read, for there may be very many.
     ///
     /// # Errors
     /// If the commits cannot be read.
-    pub async fn history(&self) -> Result<Vec<Version>, Error> {
+    pub async fn history(&self, since: Micros) -> Result<Vec<Version>, Error> {
         let store = self.handle.object_store();
         let failed = |error: object_store::Error| Error::Lake(error.into());
         let mut files: Vec<_> = store.list(Some(&Path::from("_delta_log"))).try_collect().await.map_err(failed)?;
+        files.retain(|file| version_of(&file.location).is_some());
         files.sort_by(|left, right| left.location.cmp(&right.location));
+        let recent = files.partition_point(|file| file.last_modified.timestamp_micros() < since);
         let mut versions: Vec<Version> = Vec::new();
-        for file in files {
+        for file in files.into_iter().skip(recent.saturating_sub(1)) {
             let Some(number) = version_of(&file.location) else { continue };
             let commit = store.get(&file.location).await.map_err(failed)?.bytes().await.map_err(failed)?;
             let moved = self.watermark_in(&commit);
@@ -41,6 +43,9 @@ impl Table {
             }
             let watermark = moved.or_else(|| versions.last().and_then(|last| last.watermark));
             versions.push(Version { watermark, number, at: file.last_modified.timestamp_micros() });
+        }
+        if versions.last().is_none_or(|last| last.number != self.version()) {
+            versions.push(Version { watermark: self.watermark, number: self.version(), at: since });
         }
         Ok(versions)
     }
