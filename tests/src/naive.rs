@@ -40,6 +40,7 @@ pub async fn check(server: &Server, query_key: &str, calls: &[Call]) -> Vec<Stri
         match text("source").as_str() {
             "placetel" => placetel(messages, &mut expected),
             "planfix" => planfix(messages, &mut expected, text("state") != "open" && text("state") != "timed_out"),
+            _ if text("clock") == "receipt" => start_by_receipt(messages, &mut expected),
             _ => {}
         }
         for (column, value) in expected {
@@ -85,6 +86,16 @@ fn bookkeeping(messages: &[Message]) -> Columns {
 /// Earliest receipt of any of these.
 fn earliest<'a>(messages: impl Iterator<Item = &'a Message>) -> Option<String> {
     messages.map(|message| message.received_at.clone()).min()
+}
+
+/// Of the sources that put times into their messages: the start of a call of which only a message without one is
+/// known. A pivot request says it best, then what repeats or follows it.
+fn start_by_receipt(messages: &[Message], expected: &mut Columns) {
+    let by_kind = |kind: &'static str| messages.iter().filter(move |message| message.kind.ends_with(kind));
+    let requests = by_kind(".debug")
+        .filter(|message| message.fields.iter().any(|(key, value)| format!("{key}{value}").contains("\"uri\"")));
+    let start = earliest(by_kind(".pivot")).or_else(|| earliest(requests.chain(by_kind(".ivr"))));
+    expected.push(("started_at", json!(start)));
 }
 
 fn placetel(messages: &[Message], expected: &mut Columns) {
