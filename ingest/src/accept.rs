@@ -92,6 +92,18 @@ impl Inbound {
         result
     }
 
+    /// Authenticates a request of `source` whose body is left to the caller, or whose answer needs none; the key stands
+    /// in the path or in `Authorization`. [`Inbound::body`] is empty.
+    ///
+    /// # Errors
+    /// As [`Inbound::read`]. Nothing of the body was read.
+    pub fn open(state: &IngestState, parts: &Parts, source: Source) -> Result<Inbound, Refusal> {
+        let outside = Secrets::outside_fields(&Arrived::of(parts), &parts.headers)?;
+        let secrets = outside.ok_or(Refusal::Unauthorized)?;
+        let principal = authenticate(state, &secrets, address(parts), source)?;
+        assemble(state, parts, source, principal, secrets, &Bytes::new())
+    }
+
     /// A new event of this request with a fresh id.
     pub fn event(&self, kind: &str, payload: Bytes) -> Event {
         Event {
@@ -137,7 +149,7 @@ async fn read_parts(
     field_names: &[&str],
 ) -> Result<Inbound, Refusal> {
     let arrived = Arrived::of(parts);
-    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let address = address(parts);
     // A key outside the body is checked before the body is read.
     let outer = match Secrets::outside_fields(&arrived, &parts.headers)? {
         Some(secrets) => Some((authenticate(state, &secrets, address, source)?, secrets)),
@@ -145,8 +157,7 @@ async fn read_parts(
         None => None,
     };
     let raw = read_body(&parts.headers, body, limit).await?;
-    let received_at = now();
-    let (principal, mut secrets) = match outer {
+    let (principal, secrets) = match outer {
         Some(found) => found,
         None => {
             let secrets =
@@ -157,6 +168,20 @@ async fn read_parts(
     if source == Source::Placetel {
         auth::check_signature(&principal, &parts.headers, &raw)?;
     }
+    assemble(state, parts, source, principal, secrets, &raw)
+}
+
+/// Puts together what is known of a request, redacted.
+fn assemble(
+    state: &IngestState,
+    parts: &Parts,
+    source: Source,
+    principal: Principal,
+    mut secrets: Secrets,
+    raw: &Bytes,
+) -> Result<Inbound, Refusal> {
+    let received_at = now();
+    let (arrived, address) = (Arrived::of(parts), address(parts));
     let tenant = principal.tenant.clone().ok_or_else(admin_key)?;
     let encoding = parts.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
     if encoding.is_some_and(|encoding| !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity")) {
@@ -179,10 +204,14 @@ async fn read_parts(
         query: arrived.query.as_deref().filter(|query| !query.is_empty()).map(|query| secrets.redact_text(query)),
         headers: kept_headers(&parts.headers, &secrets),
         content_type: content_type.map(|text| secrets.redact_text(&text)),
-        body: secrets.redact(&raw),
+        body: secrets.redact(raw),
         received_at,
         secrets,
     })
+}
+
+fn address(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
 }
 
 fn admin_key() -> Refusal {
@@ -206,9 +235,14 @@ fn authenticate(
     if allowed { Ok(principal) } else { Err(Refusal::Forbidden("the key lacks the scope for this route".to_owned())) }
 }
 
+/// The length of the body, if the sender said it.
+pub(crate) fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
+}
+
 /// Reads the body, and stops as soon as it is longer than `limit`.
 async fn read_body(headers: &HeaderMap, body: &mut Body, limit: usize) -> Result<Bytes, Refusal> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced = announced_length(headers);
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(Refusal::TooLarge(limit));
     }
@@ -226,7 +260,7 @@ async fn read_body(headers: &HeaderMap, body: &mut Body, limit: usize) -> Result
 }
 
 /// Closing a connection with unread bytes resets it, and the sender would lose the answer.
-async fn drain(mut body: Body) {
+pub(crate) async fn drain(mut body: Body) {
     let reading = async {
         let mut rest = DRAIN_BYTES;
         while let Some(Ok(frame)) = body.frame().await {

@@ -8,8 +8,10 @@
 pub mod accept;
 pub mod adapters;
 pub mod auth;
+pub mod fetch;
 pub mod form;
 pub mod numbers;
+pub mod recordings;
 pub mod reject;
 pub mod settings;
 pub mod sources;
@@ -23,10 +25,12 @@ use tower::util::MapRequest;
 use trunklog_storage::archive::Archive;
 use trunklog_storage::event::Source;
 use trunklog_storage::keys::Keys;
+use trunklog_storage::media::Media;
 
 pub use accept::{Inbound, accept, accept_events, counts, stored};
 pub use adapters::adapters;
 pub use form::{Form, FormError};
+pub use recordings::RecordedAudio;
 pub use reject::Refusal;
 pub use settings::{Contact, ContactLookup, Limits, NoContacts, Settings, SharedSettings, TenantSettings};
 
@@ -41,6 +45,12 @@ pub struct IngestState {
     pub settings: SharedSettings,
     /// Names and managers for Planfix's `contact` beyond the contacts file.
     pub contacts: std::sync::Arc<dyn ContactLookup>,
+    /// Where the bytes of recordings go.
+    pub media: Media,
+    /// Fetches the files that messages link to.
+    pub fetcher: fetch::FetchQueue,
+    /// Gives recordings back where they were uploaded to.
+    pub recorded: std::sync::Arc<dyn RecordedAudio>,
 }
 
 /// Everything under `/in`, with and without a key as the first segment.

@@ -20,14 +20,16 @@ pub enum Refusal {
     Unprocessable(String),
     /// The body broke off or could not be read.
     Unreadable(String),
+    /// The body stopped coming.
+    Timeout(String),
+    /// The body is not what its digest says.
+    DigestMismatch(String),
     /// The archive cannot take it now.
     Unavailable(Box<Error>),
     /// No such route.
     NotFound,
     /// The route takes other methods.
     MethodNotAllowed,
-    /// The route comes with a later version.
-    NotImplemented(String),
 }
 
 impl Refusal {
@@ -39,11 +41,11 @@ impl Refusal {
             Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Refusal::Unreadable(_) | Refusal::DigestMismatch(_) => StatusCode::BAD_REQUEST,
+            Refusal::Timeout(_) => StatusCode::REQUEST_TIMEOUT,
             Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::NotFound => StatusCode::NOT_FOUND,
             Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Refusal::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
         }
     }
 
@@ -54,7 +56,8 @@ impl Refusal {
             | Refusal::UnsupportedMediaType(detail)
             | Refusal::Unprocessable(detail)
             | Refusal::Unreadable(detail)
-            | Refusal::NotImplemented(detail) => detail.clone(),
+            | Refusal::Timeout(detail)
+            | Refusal::DigestMismatch(detail) => detail.clone(),
             Refusal::TooLarge(limit) => format!("at most {limit} bytes are taken"),
             Refusal::Unavailable(error) => error.to_string(),
             Refusal::NotFound => "there is no such route".to_owned(),
@@ -70,10 +73,11 @@ impl Refusal {
             Refusal::UnsupportedMediaType(_) => "unsupported-media-type",
             Refusal::Unprocessable(_) => "unprocessable",
             Refusal::Unreadable(_) => "unreadable",
+            Refusal::Timeout(_) => "timeout",
+            Refusal::DigestMismatch(_) => "digest-mismatch",
             Refusal::Unavailable(_) => "unavailable",
             Refusal::NotFound => "not-found",
             Refusal::MethodNotAllowed => "method-not-allowed",
-            Refusal::NotImplemented(_) => "not-implemented",
         }
     }
 
@@ -88,7 +92,10 @@ impl Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
-        Refusal::Unavailable(Box::new(error))
+        match error {
+            Error::TooLarge(limit) => Refusal::TooLarge(usize::try_from(limit).unwrap_or(usize::MAX)),
+            error => Refusal::Unavailable(Box::new(error)),
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Settings {
     pub tenants: BTreeMap<String, TenantSettings>,
     /// Sizes of what is taken.
     pub limits: Limits,
+    /// How the outside reaches the archive, such as `https://calls.acme.example`, without a slash at the end; `None` if
+    /// nobody said.
+    pub public_url: Option<String>,
 }
 
 impl Settings {
@@ -84,6 +87,8 @@ pub struct TenantSettings {
     pub kazoo_callflow: BTreeMap<String, serde_json::Value>,
     /// Account ids that may send; empty for any.
     pub kazoo_accounts: Vec<String>,
+    /// What the answer to a pivot request says about recording; `None` if it says nothing.
+    pub kazoo_record: Option<RecordCalls>,
     /// Call-control answer to an IncomingCall, by called number, `*` for all.
     pub placetel_answer: BTreeMap<String, String>,
     /// Command lines for the IVR, by `<ivrid>/<nodeid>`, `*` for all.
@@ -96,6 +101,42 @@ pub struct TenantSettings {
     pub fetch_allow: Vec<String>,
     /// How long a call may stay open without a message.
     pub timeouts: BTreeMap<Source, Micros>,
+}
+
+/// How a Kazoo is told to record a call to this archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordCalls {
+    /// What it uploads.
+    pub format: RecordFormat,
+    /// The longest recording, in seconds; the switch may have a lower limit of its own.
+    pub time_limit_seconds: u64,
+    /// Only the caller is heard, not the one who answers.
+    pub caller_only: bool,
+}
+
+impl Default for RecordCalls {
+    fn default() -> RecordCalls {
+        RecordCalls { format: RecordFormat::Mp3, time_limit_seconds: 3 * 3600, caller_only: false }
+    }
+}
+
+/// A format that a Kazoo records in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordFormat {
+    /// MP3.
+    Mp3,
+    /// WAV.
+    Wav,
+}
+
+impl RecordFormat {
+    /// As call flows name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RecordFormat::Mp3 => "mp3",
+            RecordFormat::Wav => "wav",
+        }
+    }
 }
 
 /// Who a number belongs to.

@@ -16,5 +16,5 @@ mod tables;
 pub use engine::{Access, QueryEngine, QueryLimits};
 pub use error::{Limit, QueryError};
 pub use moment::{AsOf, Moment};
-pub use rest::{QueryState, router};
+pub use rest::{QueryState, recordings, router};
 pub use session::{Collected, Running, Session};

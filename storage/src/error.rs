@@ -19,6 +19,12 @@ pub enum Error {
     /// That version is no longer kept.
     #[error("no longer available: {0}")]
     Gone(String),
+    /// There is no such object.
+    #[error("there is no `{0}`")]
+    Missing(String),
+    /// More bytes than are taken; nothing was kept.
+    #[error("larger than {0} bytes")]
+    TooLarge(u64),
     /// What is on disk contradicts itself; nothing was changed.
     #[error("corrupt: {0}")]
     Corrupt(String),

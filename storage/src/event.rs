@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub type Micros = i64;
 
 /// Where a message stands in the embedded log: the first message of an archive is 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(pub u64);
 

@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::call::CallState;
 use crate::event::{Event, Micros, Source};
+use crate::recording::{RecordingState, message};
 
 /// Seven days: how far back a message can be the original of a duplicate.
 pub const DUPLICATE_WINDOW: Micros = 7 * 24 * 3600 * 1_000_000;
@@ -28,6 +29,17 @@ pub enum CallRef {
     },
 }
 
+/// What a message says about one recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordingFact {
+    /// Source of the recording.
+    pub source: Source,
+    /// Our id of it.
+    pub id: String,
+    /// What is said. Moments in it are set by the archive.
+    pub state: RecordingState,
+}
+
 /// What a message means. Made by a [`Decoder`] from the stored form of the message alone.
 #[derive(Clone, Debug)]
 pub struct Decoded {
@@ -41,8 +53,12 @@ pub struct Decoded {
     pub fingerprint: [u8; 32],
     /// Two messages of one fingerprint are the same delivery if they lie at most this far apart.
     pub window: Micros,
+    /// The source of the call that it concerns, where that is not the message's own (trunklog's decisions).
+    pub concerns: Option<Source>,
     /// What it says about its call; `None` for messages that concern no call.
     pub fact: Option<(CallRef, CallState)>,
+    /// What it says about a recording. Kept for quarantined messages too: stored bytes are never forgotten.
+    pub recording: Option<Box<RecordingFact>>,
     /// Why it could not be understood; such a message is quarantined and has no fact.
     pub error: Option<String>,
 }
@@ -56,7 +72,9 @@ impl Decoded {
             call_key: None,
             fingerprint: fingerprint(idempotency),
             window: DUPLICATE_WINDOW,
+            concerns: None,
             fact: None,
+            recording: None,
             error: None,
         }
     }
@@ -95,7 +113,8 @@ pub trait Decoder: Send + Sync + 'static {
 
 /// Decodes, and quarantines what makes the decoder panic or names a key that is too long.
 pub fn decode_safely(decoder: &dyn Decoder, event: &Event) -> Decoded {
-    let attempt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decoder.decode(event)));
+    let decode = || if event.source == Source::Trunklog { message::decode(event) } else { decoder.decode(event) };
+    let attempt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode));
     let mut decoded =
         attempt.unwrap_or_else(|_| Decoded::quarantined(event, &*event.kind, "the decoder failed on this message"));
     if let Some(error) = &event.error {
@@ -106,7 +125,7 @@ pub fn decode_safely(decoder: &dyn Decoder, event: &Event) -> Decoded {
         || matches!(&decoded.fact, Some((CallRef::Key(key), _)) if too_long(key));
     if key_too_long {
         let error = format!("a key field is longer than {MAX_KEY_BYTES} bytes");
-        decoded = Decoded::quarantined(event, decoded.kind, error);
+        decoded = Decoded { recording: decoded.recording, ..Decoded::quarantined(event, decoded.kind, error) };
     }
     if event.structured {
         decoded.fingerprint = fingerprint(&[b"cloudevent", event.source.as_str().as_bytes(), event.id.as_bytes()]);

@@ -1,20 +1,25 @@
 //! trunklog's storage: everything that must survive a crash. It knows no HTTP and no telephone system.
 //!
 //! The map: [`event`] (a message as sent) → [`log`] (durable, in order) → [`fact`] (what a message means) →
-//! [`call`] (a call as a semilattice) → [`lake`] (Delta tables), and [`archive`], which is all of it as one thing.
+//! [`call`], [`recording`] (semilattices) → [`lake`] (Delta tables), and [`archive`], which is all of it as one thing.
+//! The bytes of recordings go beside it, into [`media`].
 //!
 //! The two laws: an acknowledged message is on disk; an answer is read from one snapshot.
 
 pub mod archive;
 pub mod call;
+mod durable_file;
 pub mod error;
 pub mod event;
 pub mod fact;
 pub mod keys;
 mod lake;
+pub mod links;
 pub mod log;
+pub mod media;
 mod objects;
-mod rows;
+pub mod recording;
+pub mod rows;
 pub mod schema;
 
 pub use error::Error;

@@ -111,12 +111,56 @@ pub fn calls() -> SchemaRef {
 
 /// `calls` as stored: with the fold's state, the home day and the tier.
 pub fn calls_table() -> SchemaRef {
-    let hidden = [
+    extend(&calls(), hidden_of_states())
+}
+
+fn hidden_of_states() -> [Field; 3] {
+    [
         column("fold", DataType::Binary, "the fold's whole state (MessagePack)"),
         text("day", "home day (UTC)"),
         text("tier", "part or final"),
-    ];
-    extend(&calls(), hidden)
+    ]
+}
+
+/// `recordings` as SQL shows it.
+pub fn recordings() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        text("tenant", "whose recording it is"),
+        text("source", "the telephone system that sent it"),
+        text("recording_id", "our id: opaque and stable"),
+        text("call_id", "our id of its call"),
+        text("call_key", "the source's id of its call"),
+        text("link", "how its call is known: id (the sender said so), soft (decided), none"),
+        column("link_confidence", DataType::Float64, "how sure the link is, from 0 to 1"),
+        text("name", "file name as sent"),
+        text("sha256", "SHA-256 of the bytes, in hex"),
+        whole("bytes", "size"),
+        text("media_type", "media type as the sender named it"),
+        text("container", "container, read from the bytes"),
+        text("codec", "codec, read from the bytes"),
+        whole("channels", "channels, read from the bytes"),
+        whole("sample_rate_hz", "samples per second and channel, read from the bytes"),
+        whole("bit_rate", "average bits per second, read from the bytes"),
+        whole("duration_ms", "length: read from the bytes, else as sent"),
+        time("started_at", "start as the sender says"),
+        time("received_at", "first receipt"),
+        text("status", "received, damaged, deleted or erased"),
+        text("object", "key in object storage, with #offset+length for one inside a pack"),
+        text(
+            "uploaded_as",
+            "path and query below the upload route that it was first uploaded to; of a fetched one its link",
+        ),
+        text("external_recording_id", "the sender's id of it"),
+        text("from_number", "calling number as sent; of user@realm only the user"),
+        text("to_number", "called number as sent; of user@realm only the user"),
+        text("endpoint", "user or extension that was recorded"),
+    ]))
+}
+
+/// `recordings` as stored: with what a search by upload URL needs, the fold's state, the home day and the tier.
+pub fn recordings_table() -> SchemaRef {
+    let elsewhere = column("elsewhere", DataType::Boolean, "uploaded to more URLs than `uploaded_as`");
+    extend(&recordings(), [elsewhere].into_iter().chain(hidden_of_states()))
 }
 
 /// `events` as SQL shows it.

@@ -14,6 +14,7 @@ pub mod scan;
 mod server;
 pub mod simulate;
 pub mod truth;
+pub mod wire;
 
 pub use answer::{Answer, Table};
 pub use binary::{binary, command};

@@ -15,10 +15,17 @@ const SPECIAL: [&str; 2] = ["lost", "recordings"];
 /// Source and key.
 type Name = (String, String);
 
-/// Compares the tenant's `calls` with the truth, and what comes from receive times with a naive fold over `events`.
+/// A recording by what it sounds like: SHA-256 and size of its bytes.
+type Audio = (String, i64);
+
+/// Compares the tenant's `calls` and `recordings` with the truth, and what comes from receive times with a naive fold
+/// over `events`.
 pub async fn check(server: &Server, query_key: &str, truth: &[Call]) {
     let calls = server.sql(query_key, "SELECT * FROM calls").await.objects();
+    let recordings =
+        server.sql(query_key, "SELECT call_id, recording_id, sha256, bytes FROM recordings").await.objects();
     let mut problems = compare(truth, &calls);
+    problems.extend(compare_recordings(truth, &calls, &recordings));
     problems.extend(naive::check(server, query_key, &calls).await);
     let shown = problems.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
     assert!(problems.is_empty(), "{} differences between archive and truth; the first:\n{shown}", problems.len());
@@ -54,7 +61,54 @@ fn differences(played: &Call, row: &Call) -> Vec<String> {
     differing.collect()
 }
 
+/// Every recording that was uploaded is there, once, at its call, which names it; and no other.
+fn compare_recordings(truth: &[Call], calls: &[Call], recordings: &[Call]) -> Vec<String> {
+    let (mut audio, mut ids) = (BTreeMap::<String, Vec<Audio>>::new(), BTreeMap::<String, BTreeSet<String>>::new());
+    for recording in recordings {
+        let call_id = text(recording, "call_id");
+        audio.entry(call_id.clone()).or_default().push(heard(recording));
+        ids.entry(call_id).or_default().insert(text(recording, "recording_id"));
+    }
+    let uploaded: BTreeMap<Name, Vec<Audio>> = truth.iter().map(|played| (name(played), stated(played))).collect();
+    let mut problems = Vec::new();
+    for call in calls {
+        let call_id = text(call, "call_id");
+        let expected = uploaded.get(&name(call)).cloned().unwrap_or_default();
+        let mut found = audio.remove(&call_id).unwrap_or_default();
+        found.sort();
+        if found != expected {
+            problems.push(format!("{:?} recordings: expected {expected:?}, found {found:?}", name(call)));
+        }
+        let named: BTreeSet<String> =
+            list(call, "recordings").iter().filter_map(Value::as_str).map(Into::into).collect();
+        let kept = ids.remove(&call_id).unwrap_or_default();
+        if named != kept {
+            problems.push(format!("{:?} names the recordings {named:?}, its recordings are {kept:?}", name(call)));
+        }
+    }
+    problems.extend(audio.keys().map(|call_id| format!("a recording belongs to no call that is there: `{call_id}`")));
+    problems
+}
+
+/// The recordings that the truth has of a call, sorted.
+fn stated(played: &Call) -> Vec<Audio> {
+    let mut stated: Vec<Audio> = list(played, "recordings").iter().filter_map(Value::as_object).map(heard).collect();
+    stated.sort();
+    stated
+}
+
+fn heard(recording: &Call) -> Audio {
+    (text(recording, "sha256"), recording.get("bytes").and_then(Value::as_i64).unwrap_or(-1))
+}
+
+fn list<'a>(call: &'a Call, column: &str) -> &'a [Value] {
+    call.get(column).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(call: &Call, column: &str) -> String {
+    call.get(column).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 fn name(call: &Call) -> Name {
-    let text = |column: &str| call.get(column).and_then(Value::as_str).unwrap_or_default().to_owned();
-    (text("source"), text("call_key"))
+    (text(call, "source"), text(call, "call_key"))
 }

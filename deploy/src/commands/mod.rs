@@ -36,7 +36,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Rebuild(remote) => {
             let mut config = place.overrides().load()?;
             // Without a running server the calls are not even read first: they may be what is damaged.
-            config.archive.ignore_calls = true;
+            config.archive.ignore_projections = true;
             wait(rebuild::run(&remote, &config))
         }
         Command::Verify(arguments) => with_config(&place, async |config| verify::run(arguments, config).await),

@@ -8,6 +8,7 @@ use trunklog_ingest::settings::Limits;
 use trunklog_query::QueryLimits;
 use trunklog_storage::archive::ArchiveConfig;
 use trunklog_storage::log::embedded::SMALLEST_SEGMENT;
+use trunklog_storage::media::MediaConfig;
 
 use super::ConfigError;
 use super::layers::Layers;
@@ -15,6 +16,8 @@ use super::units::{Size, Span};
 
 /// A segment is made whole before its first use.
 const LARGEST_SEGMENT: u64 = 4 << 30;
+/// A recording that shares a file with others is held in memory until that is written.
+const LARGEST_SMALL: u64 = 1 << 20;
 /// Of what waits or runs at once.
 const MOST_AT_ONCE: usize = 1 << 20;
 
@@ -23,6 +26,7 @@ pub fn check(
     archive: &ArchiveConfig,
     query: &QueryLimits,
     limits: &Limits,
+    media: &MediaConfig,
     layers: &Layers,
 ) -> Result<(), ConfigError> {
     let sizes = [
@@ -32,6 +36,8 @@ pub fn check(
         ("query.memory_bytes", query.memory_bytes as u64, 1..=u64::MAX),
         ("limits.message_bytes", limits.message_bytes as u64, 1..=u64::MAX),
         ("limits.report_bytes", limits.report_bytes as u64, 1..=u64::MAX),
+        ("limits.recording_bytes", media.limit_bytes, 1..=u64::MAX),
+        ("recordings.small_bytes", media.small_bytes as u64, 0..=LARGEST_SMALL),
     ];
     let most = MOST_AT_ONCE as u64;
     let counts = [

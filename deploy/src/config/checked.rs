@@ -3,19 +3,25 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use trunklog_ingest::settings::{Limits, Settings, TenantSettings};
 use trunklog_query::QueryLimits;
 use trunklog_storage::archive::ArchiveConfig;
-use trunklog_storage::event::{Micros, Source};
 use trunklog_storage::keys::is_tenant_name;
+use trunklog_storage::media::MediaConfig;
 
 use super::layers::{Layers, flatten};
 use super::units::{Listen, Size, Span};
-use super::written::{Role, Tenant, Timeout, Written};
-use super::{ConfigError, bounds, contacts};
+use super::written::{Role, Tenant, Written};
+use super::{ConfigError, bounds, tenants};
+
+/// Keys outside the tenants' part that a reload changes.
+const RELOADED: [&str; 3] = ["public_url", "limits.message_bytes", "limits.report_bytes"];
+/// The largest recording, unless the configuration says otherwise.
+const RECORDING_BYTES: u64 = 4 << 30;
+/// Recordings up to this size share files, unless the configuration says otherwise.
+const SMALL_BYTES: usize = 64 << 10;
 
 /// The configuration in force.
 #[derive(Debug)]
@@ -28,6 +34,7 @@ pub struct Checked {
     pub insecure_bind: bool,
     pub archive: ArchiveConfig,
     pub query: QueryLimits,
+    pub media: MediaConfig,
     pub settings: Settings,
     layers: Layers,
 }
@@ -42,11 +49,13 @@ impl Checked {
         };
         let archive = archive(&written, &data_dir);
         let query = query(&written, &layers)?;
+        let media = media(&written, &archive, &data_dir);
         let settings = settings(&written, &layers)?;
-        bounds::check(&archive, &query, &settings.limits, &layers)?;
+        bounds::check(&archive, &query, &settings.limits, &media, &layers)?;
         Ok(Checked {
             archive,
             query,
+            media,
             settings,
             data_dir,
             role: written.role.unwrap_or(Role::All),
@@ -75,6 +84,7 @@ impl Checked {
             ("pg_listen", quoted(self.pg_listen.to_string())),
             ("flight_listen", quoted(self.flight_listen.to_string())),
             ("insecure_bind", self.insecure_bind.to_string()),
+            ("public_url", quoted(settings.public_url.clone().unwrap_or_default())),
             ("log.segment_bytes", quoted(Size(archive.segment_bytes).to_string())),
             ("log.tail_limit_bytes", quoted(Size(archive.tail_limit_bytes).to_string())),
             ("log.queue_limit", archive.queue_limit.to_string()),
@@ -89,6 +99,8 @@ impl Checked {
             ("query.queued", self.query.queued.to_string()),
             ("limits.message_bytes", quoted(Size(settings.limits.message_bytes as u64).to_string())),
             ("limits.report_bytes", quoted(Size(settings.limits.report_bytes as u64).to_string())),
+            ("limits.recording_bytes", quoted(Size(self.media.limit_bytes).to_string())),
+            ("recordings.small_bytes", quoted(Size(self.media.small_bytes as u64).to_string())),
         ];
         let mut entries: Vec<_> = scalars
             .into_iter()
@@ -106,7 +118,8 @@ impl Checked {
     /// Keys whose value differs and that only a restart can change.
     pub fn needs_restart(&self, newer: &Checked) -> Vec<String> {
         let of_process = |entry: &(String, String, String)| {
-            !(entry.0.starts_with("defaults.") || entry.0.starts_with("tenants.") || entry.0.starts_with("limits."))
+            let of_tenant = entry.0.starts_with("defaults.") || entry.0.starts_with("tenants.");
+            !of_tenant && !RELOADED.contains(&entry.0.as_str())
         };
         let before = self.shown().into_iter().filter(of_process);
         let after = newer.shown().into_iter().filter(of_process);
@@ -148,6 +161,15 @@ fn query(written: &Written, layers: &Layers) -> Result<QueryLimits, ConfigError>
     })
 }
 
+fn media(written: &Written, archive: &ArchiveConfig, data_dir: &Path) -> MediaConfig {
+    MediaConfig {
+        data_dir: data_dir.to_owned(),
+        limit_bytes: written.limits.recording_bytes.map_or(RECORDING_BYTES, |size| size.0),
+        small_bytes: written.recordings.small_bytes.map_or(SMALL_BYTES, to_usize),
+        min_free_bytes: archive.min_free_bytes,
+    }
+}
+
 fn to_usize(size: Size) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
 }
@@ -156,7 +178,7 @@ fn settings(written: &Written, layers: &Layers) -> Result<Settings, ConfigError>
     let origin = layers.file.as_ref().map_or_else(|| "configuration".into(), |file| file.display().to_string());
     let base = layers.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let of = |own: &Tenant, merged: TenantSettings, name: &str| {
-        tenant(own, merged, base, name).map_err(|reason| value_error(&origin, format!("{name}.{reason}")))
+        tenants::merged(own, merged, base, name).map_err(|reason| value_error(&origin, format!("{name}.{reason}")))
     };
     let defaults = of(&written.defaults, TenantSettings::default(), "defaults")?;
     let mut tenants = BTreeMap::new();
@@ -171,61 +193,6 @@ fn settings(written: &Written, layers: &Layers) -> Result<Settings, ConfigError>
         message_bytes: written.limits.message_bytes.map_or(default.message_bytes, to_usize),
         report_bytes: written.limits.report_bytes.map_or(default.report_bytes, to_usize),
     };
-    Ok(Settings { defaults, tenants, limits })
-}
-
-/// What is written for a tenant, over what holds for all: maps key by key, everything else as a whole. An error
-/// begins with the key at fault, without `section`.
-fn tenant(own: &Tenant, mut merged: TenantSettings, base: &Path, section: &str) -> Result<TenantSettings, String> {
-    answerable(own)?;
-    if let Some(country) = &own.country {
-        merged.country = Some(country.0.clone());
-    }
-    if let Some(zone) = own.time_zone {
-        merged.time_zone = Some(zone.0);
-    }
-    if let Some(accounts) = &own.kazoo.accounts {
-        merged.kazoo_accounts = accounts.clone();
-    }
-    if let Some(hosts) = &own.fetch.allow {
-        merged.fetch_allow = hosts.clone();
-    }
-    if let Some(file) = &own.planfix.contacts {
-        let file = base.join(file);
-        let read = contacts::read(&file).map_err(|reason| format!("planfix.contacts: {}: {reason}", file.display()))?;
-        if read.is_none() {
-            tracing::warn!("{section}.planfix.contacts: {} not found, no contacts until SIGHUP", file.display());
-        }
-        merged.planfix_contacts = Arc::new(read.unwrap_or_default());
-    }
-    merged.kazoo_callflow.extend(own.kazoo.callflow.clone());
-    merged.placetel_answer.extend(own.placetel.answer.clone());
-    merged.voispeed_ivr.extend(own.voispeed.ivr.clone());
-    merged.voispeed_alias.extend(own.voispeed.alias.clone());
-    merged.timeouts.extend(timeouts(&own.timeout));
-    Ok(merged)
-}
-
-/// Refuses what a telephone system could not be answered with.
-fn answerable(own: &Tenant) -> Result<(), String> {
-    for (number, flow) in &own.kazoo.callflow {
-        if flow.get("module").and_then(serde_json::Value::as_str).is_none_or(str::is_empty) {
-            return Err(format!("kazoo.callflow.{number:?}: a call flow is a table with a `module`"));
-        }
-    }
-    match own.placetel.answer.iter().find(|(_, answer)| answer.trim().is_empty()) {
-        Some((number, _)) => Err(format!("placetel.answer.{number:?}: must not be empty, write \"<Response/>\"")),
-        None => Ok(()),
-    }
-}
-
-fn timeouts(written: &Timeout) -> impl Iterator<Item = (Source, Micros)> {
-    let by_source = [
-        (Source::Kazoo, written.kazoo),
-        (Source::Virtualpbx, written.virtualpbx.or(written.kazoo)),
-        (Source::Placetel, written.placetel),
-        (Source::Voispeed, written.voispeed),
-        (Source::Planfix, written.planfix),
-    ];
-    by_source.into_iter().filter_map(|(source, span)| Some((source, span?.micros())))
+    let public_url = written.public_url.clone().and_then(|url| url.0);
+    Ok(Settings { defaults, tenants, limits, public_url })
 }

@@ -123,7 +123,8 @@ fn record(table: &Table, prefix: &str, origin: &str, origins: &mut BTreeMap<Stri
     }
 }
 
-/// Every value of a table by its dotted key. A call flow is one value, however deep it is.
+/// Every value of a table by its dotted key. A call flow is one value, however deep it is, and so is an empty table,
+/// whose presence alone may say something.
 pub fn flatten(table: &Table, prefix: &str) -> Vec<(String, Value)> {
     let mut entries = Vec::new();
     for (key, value) in table {
@@ -131,7 +132,9 @@ pub fn flatten(table: &Table, prefix: &str) -> Vec<(String, Value)> {
         let key = if bare { key.clone() } else { format!("{key:?}") };
         let dotted = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
         match value {
-            Value::Table(inner) if !prefix.ends_with("kazoo.callflow") => entries.extend(flatten(inner, &dotted)),
+            Value::Table(inner) if !inner.is_empty() && !prefix.ends_with("kazoo.callflow") => {
+                entries.extend(flatten(inner, &dotted))
+            }
             value => entries.push((dotted, value.clone())),
         }
     }

@@ -8,6 +8,7 @@ mod checked;
 mod contacts;
 mod countries;
 mod layers;
+mod tenants;
 mod units;
 mod written;
 
@@ -22,13 +23,14 @@ pub use written::Role;
 use layers::Layers;
 
 /// Every key outside `[defaults]` and `[tenants]`.
-pub const KEYS: [&str; 20] = [
+pub const KEYS: [&str; 23] = [
     "data_dir",
     "role",
     "listen",
     "pg_listen",
     "flight_listen",
     "insecure_bind",
+    "public_url",
     "log.segment_bytes",
     "log.tail_limit_bytes",
     "log.queue_limit",
@@ -43,6 +45,8 @@ pub const KEYS: [&str; 20] = [
     "query.queued",
     "limits.message_bytes",
     "limits.report_bytes",
+    "limits.recording_bytes",
+    "recordings.small_bytes",
 ];
 
 /// What is wrong with the configuration, and where.

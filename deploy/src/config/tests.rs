@@ -2,6 +2,7 @@ use std::io::Write;
 
 use super::layers::Layers;
 use super::*;
+use trunklog_ingest::settings::{RecordCalls, RecordFormat};
 use trunklog_storage::event::Source;
 
 const EXAMPLE: &str = r#"
@@ -20,7 +21,7 @@ placetel.answer."*" = "<Response/>"
 voispeed.ivr."*" = ["command=1", "node_key=1"]
 voispeed.alias.usercallid = ["ucid"]
 planfix.contacts = "contacts.csv"
-fetch.allow = ["pbx.acme.example"]
+fetch.allow = ["pbx.acme.example", "*.acme.example:8443", "10.1.2.3!private", "[fd00::7]:8080!private"]
 timeout.placetel = "4h"
 "#;
 
@@ -101,6 +102,16 @@ fn values_that_nothing_could_run_with_name_their_key() {
         ("[query]\ntime = \"1500ms\"\n", "query.time"),
         ("[limits]\nmessage_bytes = 0\n", "limits.message_bytes"),
         ("[limits]\nreport_bytes = 0\n", "limits.report_bytes"),
+        ("[limits]\nrecording_bytes = 0\n", "limits.recording_bytes"),
+        ("[recordings]\nsmall_bytes = \"2 MiB\"\n", "recordings.small_bytes"),
+        ("public_url = \"calls.acme.example\"\n", "public_url"),
+        ("[defaults]\nkazoo.record.time_limit = \"1500ms\"\n", "defaults.kazoo.record.time_limit"),
+        ("[tenants.acme]\nkazoo.record.time_limit = 0\n", "tenants.acme.kazoo.record.time_limit"),
+        ("[tenants.acme]\nkazoo.record.format = \"ogg\"\n", "format"),
+        ("[tenants.acme]\nfetch.allow = [\"https://pbx\"]\n", "tenants.acme.fetch.allow"),
+        ("[tenants.acme]\nfetch.allow = [\"pbx.acme.example/rec\"]\n", "tenants.acme.fetch.allow"),
+        ("[tenants.acme]\nfetch.allow = [\"pbx.acme.example!privat\"]\n", "tenants.acme.fetch.allow"),
+        ("[defaults]\nfetch.allow = [\"\"]\n", "defaults.fetch.allow"),
         ("[tenants.acme]\ncountry = \"XX\"\n", "country"),
         ("[tenants.acme]\nkazoo.callflow.\"*\" = \"x\"\n", "tenants.acme.kazoo.callflow.\"*\""),
         ("[tenants.acme]\nkazoo.callflow.\"1\" = { data = {} }\n", "tenants.acme.kazoo.callflow.\"1\""),
@@ -111,6 +122,48 @@ fn values_that_nothing_could_run_with_name_their_key() {
     }
     let right = "[log]\nsegment_bytes = \"20 MiB\"\nqueue_limit = 1\n[query]\nqueued = 0\ntime = \"1s\"\n";
     assert_eq!(load(right).expect("is right").query.seconds, 1);
+}
+
+#[test]
+fn recording_is_switched_on_and_off_by_tenant() {
+    let text = r#"
+public_url = "https://calls.acme.example/"
+[limits]
+recording_bytes = "1 GiB"
+[defaults]
+kazoo.record = { format = "wav", time_limit = "10m" }
+[tenants.acme]
+kazoo.record = { time_limit = "1h", caller_only = true }
+[tenants.quiet]
+kazoo.record.enabled = false
+[tenants.plain]
+kazoo.record = {}
+"#;
+    let checked = load(text).expect("is right");
+    assert_eq!(checked.settings.public_url.as_deref(), Some("https://calls.acme.example"));
+    assert_eq!((checked.media.limit_bytes, checked.media.small_bytes), (1 << 30, 64 << 10));
+    let wav = RecordCalls { format: RecordFormat::Wav, time_limit_seconds: 600, caller_only: false };
+    let of = |tenant: &str| checked.settings.of(tenant).kazoo_record;
+    assert_eq!(of("other"), Some(wav));
+    assert_eq!(of("plain"), Some(wav));
+    assert_eq!(of("acme"), Some(RecordCalls { time_limit_seconds: 3600, caller_only: true, ..wav }));
+    assert_eq!(of("quiet"), None);
+    let shown: Vec<_> = checked.shown().into_iter().map(|(key, value, _)| format!("{key} = {value}")).collect();
+    for line in ["defaults.kazoo.record.format = \"wav\"", "tenants.plain.kazoo.record = {}"] {
+        assert!(shown.iter().any(|shown| shown == line), "{line}: {shown:?}");
+    }
+    let alone = load("[defaults]\nkazoo.record = {}\n").expect("is right");
+    assert_eq!(alone.settings.of("any").kazoo_record, Some(RecordCalls::default()));
+}
+
+#[test]
+fn what_a_reload_changes_needs_no_restart() {
+    let load = |text: &str| load(text).expect("is right");
+    let before = load("");
+    let reloaded = "public_url = \"http://h\"\n[limits]\nreport_bytes = 9\n[defaults]\nkazoo.record = {}\n";
+    assert!(before.needs_restart(&load(reloaded)).is_empty());
+    let opened = load("[limits]\nrecording_bytes = 9\n[recordings]\nsmall_bytes = 0\n");
+    assert_eq!(before.needs_restart(&opened), ["limits.recording_bytes", "recordings.small_bytes"]);
 }
 
 #[test]

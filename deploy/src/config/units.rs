@@ -27,6 +27,10 @@ pub struct Zone(pub chrono_tz::Tz);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Country(pub String);
 
+/// An absolute `http` or `https` URL without a slash at the end; `None` for an empty text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BaseUrl(pub Option<String>);
+
 impl Size {
     pub fn parse(text: &str) -> Result<Size, String> {
         let (number, unit) = split_unit(text);
@@ -95,6 +99,24 @@ impl Listen {
     }
 }
 
+impl BaseUrl {
+    pub fn parse(text: &str) -> Result<BaseUrl, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(BaseUrl(None));
+        }
+        let wrong =
+            || format!("`public_url`: `{text}` is no base of URLs; write for example \"https://calls.acme.example\"");
+        let url = url::Url::parse(text).map_err(|_| wrong())?;
+        let bare = url.query().is_none() && url.fragment().is_none();
+        let anonymous = url.username().is_empty() && url.password().is_none();
+        if !(matches!(url.scheme(), "http" | "https") && url.has_host() && bare && anonymous) {
+            return Err(wrong());
+        }
+        Ok(BaseUrl(Some(url.as_str().trim_end_matches('/').to_owned())))
+    }
+}
+
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
@@ -139,6 +161,12 @@ impl<'de> Deserialize<'de> for Span {
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Listen, D::Error> {
         Listen::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for BaseUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BaseUrl, D::Error> {
+        BaseUrl::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
@@ -205,6 +233,13 @@ mod tests {
         assert_eq!(Listen::parse("off"), Ok(Listen(None)));
         assert_eq!(Listen::parse(":81").map(|listen| listen.to_string()), Ok("127.0.0.1:81".to_owned()));
         assert!(Listen::parse("nonsense").is_err());
+        let base = |text: &str| BaseUrl::parse(text).ok().and_then(|base| base.0);
+        assert_eq!(base("https://Calls.acme.example/").as_deref(), Some("https://calls.acme.example"));
+        assert_eq!(base("http://[::1]:8080/trunklog/").as_deref(), Some("http://[::1]:8080/trunklog"));
+        assert_eq!(BaseUrl::parse(""), Ok(BaseUrl(None)));
+        for wrong in ["calls.acme.example", "/calls", "ftp://host", "http://u:p@host", "http://host/?a=b", "http://"] {
+            assert!(BaseUrl::parse(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(Size(1 << 20).to_string(), "1 MiB");
         assert_eq!(Span(Duration::from_secs(7200)).to_string(), "2h");
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::units::{Country, Listen, Size, Span, Zone};
+use super::units::{BaseUrl, Country, Listen, Size, Span, Zone};
 
 /// `trunklog.toml`, or all layers put together. Each value is `None` where it is not written.
 #[derive(Debug, Default, Deserialize)]
@@ -17,10 +17,12 @@ pub struct Written {
     pub pg_listen: Option<Listen>,
     pub flight_listen: Option<Listen>,
     pub insecure_bind: Option<bool>,
+    pub public_url: Option<BaseUrl>,
     pub log: Log,
     pub fold: Fold,
     pub query: Query,
     pub limits: Limits,
+    pub recordings: Recordings,
     pub defaults: Tenant,
     pub tenants: BTreeMap<String, Tenant>,
 }
@@ -86,6 +88,14 @@ pub struct Query {
 pub struct Limits {
     pub message_bytes: Option<Size>,
     pub report_bytes: Option<Size>,
+    pub recording_bytes: Option<Size>,
+}
+
+/// `[recordings]`: how audio is kept.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recordings {
+    pub small_bytes: Option<Size>,
 }
 
 /// `[defaults]` and `[tenants.<name>]`.
@@ -108,6 +118,25 @@ pub struct Tenant {
 pub struct Kazoo {
     pub callflow: BTreeMap<String, serde_json::Value>,
     pub accounts: Option<Vec<String>>,
+    pub record: Option<Record>,
+}
+
+/// `kazoo.record`: calls are recorded to this archive if it is there, were it empty, unless `enabled` is false.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Record {
+    pub enabled: Option<bool>,
+    pub format: Option<Format>,
+    pub time_limit: Option<Span>,
+    pub caller_only: Option<bool>,
+}
+
+/// `kazoo.record.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Mp3,
+    Wav,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -31,7 +31,7 @@ pub async fn rebuild(
     tracing::info!(by = administrator.key_id, "rebuilding");
     let report = state.archive.rebuild().await?;
     tracing::info!(messages = report.messages, calls = report.calls, "rebuilt");
-    Ok(Json(json!({ "messages": report.messages, "calls": report.calls })))
+    Ok(Json(json!({ "messages": report.messages, "calls": report.calls, "recordings": report.recordings })))
 }
 
 /// `GET /v1/admin/hash?as_of=`: SHA-256 over the rows of each table.

@@ -38,6 +38,7 @@ try:
   curl -H 'Authorization: Bearer {key}' -H 'Content-Type: text/plain' {url}/v1/sql \\
     -d 'SELECT source, disposition, count(*) AS calls FROM calls GROUP BY 1, 2 ORDER BY 1, 3 DESC'
   curl -H 'Authorization: Bearer {key}' '{url}/v1/calls?limit=3'
+  curl -H 'Authorization: Bearer {key}' '{url}/v1/recordings?limit=3'
   curl '{url}/in/{key}/placetel' -d event=IncomingCall -d call_id=my-first-call -d from=493012345 -d to=493098765 \\
     -d direction=in
   trunklog sql --url {url} --key {key} \"SELECT call_key, state, from_e164 FROM calls WHERE call_key = 'my-first-call'\""

@@ -39,6 +39,10 @@ fn describe() {
         "trunklog_messages_total",
         "Messages by source and result: stored, duplicate, quarantined, refused"
     );
+    describe_counter!("trunklog_recording_bytes_total", Unit::Bytes, "Bytes of new recordings by source");
+    describe_counter!("trunklog_links_total", "Recordings linked to a call by decision, by rule");
+    describe_counter!("trunklog_fetches_total", "Linked files by result: stored, failed, retried");
+    describe_gauge!("trunklog_fetch_queue", "Links that wait to be fetched or are being fetched");
     describe_counter!("trunklog_fold_errors_total", "Folds that failed and are tried again");
     describe_histogram!("trunklog_log_append_seconds", Unit::Seconds, "From append to durable");
     describe_histogram!("trunklog_log_group_appends", "Messages that one sync made durable");
@@ -61,6 +65,10 @@ fn begin() {
         }
     }
     counter!("trunklog_messages_total", "source" => "bulk", "result" => "refused").absolute(0);
+    for result in ["stored", "failed", "retried"] {
+        counter!("trunklog_fetches_total", "result" => result).absolute(0);
+    }
+    gauge!("trunklog_fetch_queue").set(0.0);
     counter!("trunklog_fold_errors_total").absolute(0);
     counter!("trunklog_folded_messages_total").absolute(0);
     counter!("trunklog_compacted_rows_read_total").absolute(0);

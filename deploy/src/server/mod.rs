@@ -7,32 +7,37 @@ mod admin;
 mod contacts;
 mod demo;
 pub mod directory;
+mod fetches;
 mod health;
 mod keys;
+mod listener;
 mod metrics;
 mod parameters;
 mod problem;
+mod recorded;
 mod routes;
 pub mod runtimes;
 mod signals;
 pub mod socket;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use trunklog_ingest::IngestState;
+use trunklog_ingest::fetch::FetchQueue;
 use trunklog_ingest::settings::SharedSettings;
+use trunklog_query::recordings::RecordingCache;
 use trunklog_query::{QueryEngine, QueryState};
 use trunklog_storage::archive::Archive;
 use trunklog_storage::keys::{Keys, NewKey};
+use trunklog_storage::links::Links;
+use trunklog_storage::media::{Media, keeper};
 
 use crate::config::{Checked, Overrides, Role};
 use crate::error::Error;
@@ -65,6 +70,8 @@ impl AppState {
 pub struct Opened {
     pub state: AppState,
     engine: Arc<QueryEngine>,
+    query: QueryState,
+    fetcher: FetchQueue,
 }
 
 impl Opened {
@@ -74,20 +81,28 @@ impl Opened {
         let decoder = trunklog_ingest::adapters(settings.clone());
         directory::make(&config.data_dir)?;
         let archive = Archive::open(config.archive.clone(), decoder).await?;
+        // After the archive: whoever has the log's lock may empty the folder of unfinished uploads.
+        let media = Media::open(config.media.clone())?;
         let keys = Keys::open(&config.data_dir)?;
         let engine = Arc::new(QueryEngine::new(archive.clone(), config.query.clone(), background.clone()));
+        let fetcher = FetchQueue::start(archive.clone(), media.clone(), settings.clone(), background.clone());
+        let for_links = settings.clone();
+        let query = QueryState {
+            engine: Arc::clone(&engine),
+            keys: keys.clone(),
+            media,
+            links: Links::open(&config.data_dir)?,
+            public_url: Arc::new(move || for_links.load().public_url.clone()),
+            cache: RecordingCache::new(config.data_dir.join("objects/.tmp")),
+        };
         let (started, draining) = (Instant::now(), Arc::default());
         let state = AppState { archive, keys, settings, background, metrics: None, started, draining };
-        Ok(Opened { state, engine })
-    }
-
-    fn query(&self) -> QueryState {
-        QueryState { engine: Arc::clone(&self.engine), keys: self.state.keys.clone() }
+        Ok(Opened { state, engine, query, fetcher })
     }
 
     /// What the administrator on this machine may ask.
     pub fn local_router(&self) -> Router {
-        routes::local(self.state.clone(), self.query())
+        routes::local(self.state.clone(), self.query.clone())
     }
 
     fn public_router(&self) -> Router {
@@ -96,8 +111,18 @@ impl Opened {
             keys: self.state.keys.clone(),
             settings: self.state.settings.clone(),
             contacts: Arc::new(contacts::KnownCallers::new(Arc::clone(&self.engine))),
+            media: self.query.media.clone(),
+            fetcher: self.fetcher.clone(),
+            recorded: Arc::new(recorded::ServedRecordings::new(self.query.clone())),
         };
-        routes::public(self.state.clone(), ingest, self.query())
+        routes::public(self.state.clone(), ingest, self.query.clone())
+    }
+
+    /// Takes up what an earlier run left undone: recordings that were not looked at, links that were not fetched.
+    fn resume(&self) -> Result<(), Error> {
+        keeper::start(&self.state.archive, &self.query.media)?;
+        self.fetcher.resume(Arc::new(fetches::StoredMessages::new(Arc::clone(&self.engine))));
+        Ok(())
     }
 }
 
@@ -137,8 +162,7 @@ fn check(config: &Checked) -> Result<(), Error> {
 async fn serve(config: Checked, overrides: Overrides, with_demo: bool, background: Handle) -> Result<(), Error> {
     let handle = metrics::start();
     // Before the archive, so that a taken address costs no recovery; nobody is answered before it is open.
-    let network =
-        TcpListener::bind(config.listen).await.map_err(Error::io(format!("listening on {}", config.listen)))?;
+    let network = listener::bind(config.listen).map_err(Error::io(format!("listening on {}", config.listen)))?;
     let address = network.local_addr().map_err(Error::io("asking for the address"))?;
     let mut opened = Opened::open(&config, background).await?;
     opened.state.metrics = handle.clone();
@@ -148,6 +172,7 @@ async fn serve(config: Checked, overrides: Overrides, with_demo: bool, backgroun
         tokio::spawn(metrics::keep_small(handle));
     }
 
+    opened.resume()?;
     let stop = CancellationToken::new();
     let data_dir = config.data_dir.clone();
     signals::watch(opened.state.clone(), config, overrides, stop.clone())?;
@@ -160,6 +185,7 @@ async fn serve(config: Checked, overrides: Overrides, with_demo: bool, backgroun
         demo.abort();
     }
     tracing::info!("draining");
+    opened.fetcher.drain(DRAIN_TIME).await;
     let closed = opened.state.archive.close().await;
     tracing::info!("stopped");
     served.and(closed.map_err(Error::from))
@@ -182,15 +208,9 @@ async fn answer(
     socket: UnixListener,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let network = network.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    let public = opened.public_router().into_make_service_with_connect_info::<SocketAddr>();
-    let public = axum::serve(network, public).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let public = listener::serve(network, opened.public_router(), stop);
     let local = axum::serve(socket, opened.local_router()).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let both = async { tokio::try_join!(public.into_future(), local.into_future()) };
+    let both = async { tokio::join!(public, local.into_future()).1 };
     let mut both = std::pin::pin!(both);
     let ended = tokio::select! {
         ended = &mut both => ended,
@@ -202,7 +222,7 @@ async fn answer(
             }
         },
     };
-    ended.map(|_| ()).map_err(Error::io("serving"))
+    ended.map_err(Error::io("serving"))
 }
 
 /// Work that syncs files does not belong on the threads that serve.

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::schedule::{Faults, Schedule, report};
 use super::send::{SendError, Sender};
 use super::wire::{Message, Script};
-use super::{LONGEST_TALK, plan, play};
+use super::{LONGEST_TALK, RECORDED, plan, play};
 
 const SEED: u64 = 42;
 const DAYS: u32 = 30;
@@ -39,13 +39,22 @@ pub async fn demo(url: String, key: String, history: bool, stop: CancellationTok
     live(&url, &key, stop).await;
 }
 
-fn settings(seed: u64, days: u32, longest_talk: i64, without_ids: bool) -> Settings {
+fn settings(seed: u64, days: u32, longest_talk: i64) -> Settings {
     let now = now().div_euclid(1_000_000);
-    Settings { seed, now, days, sources: Vec::new(), zone: Tz::Europe__Rome, without_ids, longest_talk }
+    Settings {
+        seed,
+        now,
+        days,
+        sources: Vec::new(),
+        zone: Tz::Europe__Rome,
+        without_ids: false,
+        longest_talk,
+        recorded: 0.0,
+    }
 }
 
 async fn load(sender: &Arc<Sender>) -> Result<(), SendError> {
-    let settings = settings(SEED, DAYS, LONGEST_TALK, false);
+    let settings = settings(SEED, DAYS, LONGEST_TALK);
     let calls = u64::from(DAYS) * CALLS_A_DAY;
     let planning = tokio::task::spawn_blocking(move || plan(settings, calls, Faults::default()));
     let Schedule { messages, deliveries, .. } = planning.await.map_err(|_| SendError::Stopped)?;
@@ -56,7 +65,8 @@ async fn load(sender: &Arc<Sender>) -> Result<(), SendError> {
 
 async fn live(url: &str, key: &str, stop: CancellationToken) {
     let started = u64::try_from(now().div_euclid(1_000_000)).unwrap_or(0);
-    let planner = Planner::new(settings(started, 1, LONGEST_LIVE_TALK, true));
+    let live = Settings { without_ids: true, recorded: RECORDED, ..settings(started, 1, LONGEST_LIVE_TALK) };
+    let planner = Planner::new(live);
     let progress = Arc::new(Progress::hidden());
     let Ok(sender) = Sender::new(url, key, GIVE_UP, progress, stop.child_token()) else { return };
     let sender = Arc::new(sender);

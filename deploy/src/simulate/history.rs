@@ -11,7 +11,7 @@ use super::wire::{KeyForm, Message};
 
 /// The lines of a message: one, or one for each part that the archive would split it into.
 pub fn lines(seed: u64, message: &Message) -> Vec<String> {
-    if !message.stored {
+    if !message.is_event() {
         return Vec::new();
     }
     if message.parts.is_empty() {

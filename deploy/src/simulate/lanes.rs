@@ -97,7 +97,7 @@ pub async fn bulk(
 
 /// How many lines a message makes in a bulk body.
 pub fn lines_of(message: &Message) -> usize {
-    if message.stored { message.parts.len().max(1) } else { 0 }
+    if message.is_event() { message.parts.len().max(1) } else { 0 }
 }
 
 /// Each with the number of lines that come before it.

@@ -2,6 +2,7 @@
 //!
 //! model (which calls) → one module per source (messages and truth) → schedule (order and faults) → send.
 
+mod audio;
 mod demo;
 mod history;
 mod kazoo;
@@ -40,6 +41,9 @@ const CONCURRENCY: usize = 16;
 /// The longest conversation, in seconds.
 const LONGEST_TALK: i64 = 4 * 3600;
 
+/// Fraction of answered calls that are recorded when nothing else is said.
+const RECORDED: f64 = 0.6;
+
 /// Flags of `trunklog simulate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SimulateArgs {
@@ -76,6 +80,9 @@ pub struct SimulateArgs {
     /// Fraction of calls whose messages are withheld
     #[arg(long, default_value_t = 0.0, value_parser = fraction)]
     pub lost: f64,
+    /// Fraction of answered kazoo and virtualpbx calls whose recording is uploaded; none with --history
+    #[arg(long, default_value_t = RECORDED, value_parser = fraction)]
+    pub recorded: f64,
     /// Send everything in any order
     #[arg(long)]
     pub shuffle: bool,
@@ -217,6 +224,8 @@ fn settings(args: &SimulateArgs) -> Settings {
         zone: args.time_zone,
         without_ids: false,
         longest_talk: LONGEST_TALK,
+        // Past calls are loaded as events, and no audio can be loaded that way.
+        recorded: if args.history.is_some() { 0.0 } else { args.recorded },
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Settings {
     pub without_ids: bool,
     /// No conversation is longer (seconds).
     pub longest_talk: i64,
+    /// Fraction of answered calls whose recording is uploaded, where the source uploads any.
+    pub recorded: f64,
 }
 
 /// Draws calls.
@@ -117,8 +119,8 @@ impl Planner {
         let direction =
             weighted(&mut random, &[(Direction::In, 0.60), (Direction::Out, 0.33), (Direction::Internal, 0.07)]);
         let (start, ring, talk) = times;
-        let Settings { seed, zone, without_ids, .. } = self.settings;
-        Call { seed, index, source, direction, start, ring, talk, zone, without_ids, random }
+        let Settings { seed, zone, without_ids, recorded, .. } = self.settings;
+        Call { seed, index, source, direction, start, ring, talk, zone, without_ids, recorded, random }
     }
 }
 
@@ -187,6 +189,8 @@ pub struct Call {
     pub zone: Tz,
     /// See [`Settings::without_ids`].
     pub without_ids: bool,
+    /// See [`Settings::recorded`].
+    pub recorded: f64,
     random: Random,
 }
 

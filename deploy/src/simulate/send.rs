@@ -93,8 +93,9 @@ impl Sender {
 
     /// Sends one message until it is acknowledged.
     pub async fn deliver(&self, message: &Message) -> Result<(), SendError> {
-        let make = || self.request(message);
-        self.until_acknowledged(make, message.is_pivot(), (message.method, message.route)).await?;
+        let body = message.content();
+        let make = || self.request(message, &body);
+        self.until_acknowledged(make, message.is_pivot(), (message.method, &*message.route)).await?;
         Ok(())
     }
 
@@ -107,13 +108,13 @@ impl Sender {
         self.until_acknowledged(make, false, ("POST", "/events")).await
     }
 
-    fn request(&self, message: &Message) -> RequestBuilder {
+    fn request(&self, message: &Message, body: &Bytes) -> RequestBuilder {
         let mut url = format!("{}/in", self.base);
         if message.key == KeyForm::Path {
             url.push('/');
             url.push_str(&self.key);
         }
-        url.push_str(message.route);
+        url.push_str(&message.route);
         if let Some(query) = &message.query {
             url.push('?');
             url.push_str(query);
@@ -130,7 +131,7 @@ impl Sender {
         if let Some(content_type) = message.content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        let body = message.body.clone();
+        let body = body.clone();
         match message.key {
             KeyForm::Bearer => request.bearer_auth(&self.key).body(body),
             KeyForm::Basic => request.basic_auth("trunklog", Some(&self.key)).body(body),

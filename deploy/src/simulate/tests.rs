@@ -3,13 +3,18 @@
 use std::collections::{BTreeSet, HashSet};
 
 use chrono_tz::Tz;
-use trunklog_storage::event::Source;
+use sha2::{Digest, Sha256};
+use trunklog_storage::event::{Source, hex};
 
 use super::model::Settings;
 use super::plan;
 use super::schedule::{Faults, Schedule};
 
 fn schedule(seed: u64, calls: u64, faults: Faults) -> Schedule {
+    recorded(seed, calls, faults, 0.6)
+}
+
+fn recorded(seed: u64, calls: u64, faults: Faults, recorded: f64) -> Schedule {
     let settings = Settings {
         seed,
         now: 1_790_000_000,
@@ -18,6 +23,7 @@ fn schedule(seed: u64, calls: u64, faults: Faults) -> Schedule {
         zone: Tz::Europe__Rome,
         without_ids: false,
         longest_talk: 14_400,
+        recorded,
     };
     plan(settings, calls, faults)
 }
@@ -29,7 +35,8 @@ fn sent(schedule: &Schedule) -> Vec<String> {
 
 fn keys(schedule: &Schedule) -> Vec<(String, String)> {
     let text = |line: &serde_json::Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
-    let lines = schedule.truths.iter().map(|(truth, lost)| truth.line(*lost));
+    // A lost call's line is made without its audio.
+    let lines = schedule.truths.iter().map(|(truth, _)| truth.line(true));
     lines.map(|line| (text(&line, "source"), text(&line, "call_key"))).collect()
 }
 
@@ -73,13 +80,35 @@ fn every_kind_of_message_occurs() {
         |source: Source, names: &[&str]| names.iter().map(move |name| format!("{source}.{name}")).collect::<Vec<_>>();
     let mut wanted = named(Source::Kazoo, &kazoo);
     wanted.extend(named(Source::Virtualpbx, &kazoo));
-    wanted.push("virtualpbx.debug".to_owned());
+    wanted.extend(["virtualpbx.debug", "kazoo.recording", "virtualpbx.recording"].map(str::to_owned));
     wanted.extend(named(Source::Voispeed, &voispeed));
     wanted.extend(system.map(|name| format!("voispeed.system.{name}")));
     wanted.extend(named(Source::Planfix, &planfix));
     for kind in wanted {
         assert!(kinds.contains(kind.as_str()), "{kind} never occurs");
     }
+}
+
+#[test]
+fn recordings_are_uploaded_as_the_truth_has_them() {
+    let schedule = schedule(13, 300, Faults { lost: 0.2, ..Faults::default() });
+    let hash = |bytes: &[u8]| hex(&Sha256::digest(bytes));
+    let uploads = schedule.messages.iter().filter(|message| message.audio.is_some());
+    let mut sent: Vec<_> = uploads.clone().map(|message| hash(&message.content())).collect();
+    let lines: Vec<_> = schedule.truths.iter().map(|(truth, lost)| truth.line(*lost)).collect();
+    let stated = lines.iter().filter_map(|line| line["recordings"].as_array()).flatten();
+    let mut stated: Vec<_> = stated.map(|audio| audio["sha256"].as_str().unwrap_or_default().to_owned()).collect();
+    sent.sort();
+    stated.sort();
+    assert!(sent.len() > 20);
+    assert_eq!(sent, stated);
+    for message in uploads {
+        let name = message.route.rsplit('/').next().unwrap_or_default();
+        assert!(name.starts_with("call_recording_") && name.contains("%40") && name.ends_with(".wav"), "{name}");
+        assert_eq!(message.method, "PUT");
+        assert!(!message.is_event());
+    }
+    assert!(recorded(13, 300, Faults::default(), 0.0).messages.iter().all(|message| message.audio.is_none()));
 }
 
 #[test]

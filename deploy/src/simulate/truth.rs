@@ -9,9 +9,14 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use trunklog_storage::event::{Source, format_time};
 
-/// Columns of one call.
+use super::audio::Audio;
+
+/// Columns of one call, and its recordings.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Truth(Map<String, Value>);
+pub struct Truth {
+    columns: Map<String, Value>,
+    recordings: Vec<Audio>,
+}
 
 impl Truth {
     /// The call of this source and key; nothing else is known yet.
@@ -19,7 +24,7 @@ impl Truth {
         let mut columns = Map::new();
         columns.insert("source".to_owned(), json!(source.as_str()));
         columns.insert("call_key".to_owned(), json!(call_key));
-        Truth(columns)
+        Truth { columns, recordings: Vec::new() }
     }
 
     /// A text column.
@@ -68,22 +73,34 @@ impl Truth {
         self
     }
 
+    /// A recording that is uploaded.
+    pub fn recording(&mut self, audio: Audio) -> &mut Truth {
+        self.recordings.push(audio);
+        self
+    }
+
     /// Whether this column is stated.
     pub fn states(&self, column: &str) -> bool {
-        self.0.contains_key(column)
+        self.columns.contains_key(column)
     }
 
     /// Any other column.
     pub fn set(&mut self, column: &str, value: Value) -> &mut Truth {
-        self.0.insert(column.to_owned(), value);
+        self.columns.insert(column.to_owned(), value);
         self
     }
 
-    /// The object as it stands in the file.
+    /// The object as it stands in the file. Of a lost call no recording was uploaded either.
     pub fn line(&self, lost: bool) -> Value {
-        let mut columns = self.0.clone();
+        let mut columns = self.columns.clone();
         if lost {
             columns.insert("lost".to_owned(), json!(true));
+        } else if !self.recordings.is_empty() {
+            let object = |audio: &Audio| {
+                let (sha256, bytes) = audio.identity();
+                json!({"sha256": sha256, "bytes": bytes})
+            };
+            columns.insert("recordings".to_owned(), self.recordings.iter().map(object).collect());
         }
         Value::Object(columns)
     }

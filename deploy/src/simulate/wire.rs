@@ -1,14 +1,17 @@
 //! Messages as they go over the wire, and the encodings that they share.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use trunklog_storage::event::{Micros, Source};
 
+use super::audio::Audio;
 use super::truth::Truth;
 
 /// Everything but unreserved characters is encoded.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
 /// Content type of forms.
 pub const FORM: &str = "application/x-www-form-urlencoded";
@@ -44,11 +47,13 @@ pub struct Message {
     /// HTTP method.
     pub method: &'static str,
     /// Route after `/in`.
-    pub route: &'static str,
+    pub route: Cow<'static, str>,
     /// Encoded query.
     pub query: Option<String>,
-    /// Body.
+    /// Body, unless it is audio.
     pub body: Bytes,
+    /// What is heard in the body.
+    pub audio: Option<Audio>,
     /// Its type.
     pub content_type: Option<&'static str>,
     /// Further headers.
@@ -88,16 +93,25 @@ impl Message {
         message
     }
 
-    fn bare(source: Source, kind: String, method: &'static str, route: &'static str) -> Message {
+    /// An uploaded recording.
+    pub fn upload(source: Source, route: String, content_type: &'static str, audio: Audio) -> Message {
+        let mut message = Message::bare(source, format!("{source}.recording"), "PUT", route);
+        message.audio = Some(audio);
+        message.content_type = Some(content_type);
+        message
+    }
+
+    fn bare(source: Source, kind: String, method: &'static str, route: impl Into<Cow<'static, str>>) -> Message {
         Message {
             call: 0,
             at: 0,
             source,
             kind,
             method,
-            route,
+            route: route.into(),
             query: None,
             body: Bytes::new(),
+            audio: None,
             content_type: None,
             headers: Vec::new(),
             key: KeyForm::Bearer,
@@ -110,6 +124,16 @@ impl Message {
     pub fn with_key(mut self, key: KeyForm) -> Message {
         self.key = key;
         self
+    }
+
+    /// What is sent as its body. Audio is made anew each time.
+    pub fn content(&self) -> Bytes {
+        self.audio.map_or_else(|| self.body.clone(), |audio| audio.file())
+    }
+
+    /// Whether it can be loaded as an event; audio comes only over its own route.
+    pub fn is_event(&self) -> bool {
+        self.stored && self.audio.is_none()
     }
 
     /// A pivot request: answered 404 when no callflow is configured, stored all the same.

@@ -11,10 +11,16 @@ use super::QueryState;
 use super::problem::Problem;
 use crate::engine::Access;
 
-const SCOPE: &str = "query";
+/// Lets read what the tables say.
+pub(super) const QUERY: &str = "query";
 
-/// The access of this request; `tenant` is the parameter of that name, which narrows an administrator's view.
+/// Lets listen to recordings.
+pub(super) const RECORDINGS_READ: &str = "recordings:read";
+
+/// The access of a request that needs this scope; `tenant` is the parameter of that name, which narrows an
+/// administrator's view.
 pub(super) fn access(
+    scope: &str,
     state: &QueryState,
     headers: &HeaderMap,
     extensions: &Extensions,
@@ -24,8 +30,8 @@ pub(super) fn access(
     if principal.is_admin() {
         return Ok(tenant.map_or_else(Access::all, Access::tenant));
     }
-    if !principal.has(SCOPE) {
-        return Err(Problem::forbidden("the key lacks the scope `query`"));
+    if !principal.has(scope) {
+        return Err(Problem::forbidden(format!("the key lacks the scope `{scope}`")));
     }
     let Some(own) = &principal.tenant else {
         return Err(Problem::forbidden("the key belongs to no tenant"));
@@ -36,7 +42,12 @@ pub(super) fn access(
     Ok(Access::tenant(own))
 }
 
-fn principal(state: &QueryState, headers: &HeaderMap, extensions: &Extensions) -> Result<Principal, Problem> {
+/// Who asks.
+pub(super) fn principal(
+    state: &QueryState,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Principal, Problem> {
     if let Some(principal) = extensions.get::<Principal>() {
         return Ok(principal.clone());
     }

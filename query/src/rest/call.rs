@@ -24,6 +24,8 @@ const BY_KEY: &str =
 /// VOIspeed's user events without ids: they stand between the call's first and last message.
 const BY_RANGE: &str = r#"SELECT * FROM events WHERE tenant = $1 AND source = 'voispeed' AND call_key IS NULL
     AND "offset" BETWEEN $2 AND $3 ORDER BY "partition", "offset""#;
+const RECORDINGS: &str = "SELECT * FROM recordings WHERE tenant = $1 AND call_id = $2
+    ORDER BY started_at ASC NULLS LAST, received_at ASC NULLS LAST, recording_id ASC";
 
 /// Keys of calls whose messages carry none begin so.
 const KEYLESS: char = '~';
@@ -52,6 +54,7 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let found = find(&state, request, call_id).await?;
     let call = found.call()?;
+    let recordings = recordings(&found.session, call).await?;
     let mut out = b"{".to_vec();
     let shown = without(call.batch, "recordings")?;
     write_members(&mut out, &shown, call.at);
@@ -62,8 +65,14 @@ pub(super) async fn show(
         }
         write_object(&mut out, &only(row.batch, &TIMELINE)?, row.at);
     }
-    // The objects come with the table of recordings.
-    out.extend_from_slice(b"],\"recordings\":[]");
+    out.extend_from_slice(b"],\"recordings\":[");
+    for (index, row) in Row::all(&recordings).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_object(&mut out, row.batch, row.at);
+    }
+    out.push(b']');
     Ok(finish(out, &found))
 }
 
@@ -111,6 +120,11 @@ async fn find(
     let Some(row) = Row::all(&call).next() else { return Err(Problem::not_found("call")) };
     let events = timeline(&session, row).await?;
     Ok(Found { session, call, events })
+}
+
+async fn recordings(session: &Session, call: Row<'_>) -> Result<Vec<RecordBatch>, QueryError> {
+    let column = |name: &str| text(call.text(name).unwrap_or_default());
+    Ok(session.collect(RECORDINGS, vec![column("tenant"), column("call_id")]).await?.batches)
 }
 
 async fn timeline(session: &Session, call: Row<'_>) -> Result<Vec<RecordBatch>, QueryError> {

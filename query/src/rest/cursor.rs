@@ -24,9 +24,9 @@ pub(super) struct Cursor {
     /// The last row's value of the column that sorts: text, a whole number (of microseconds for times), or null.
     #[serde(rename = "v")]
     pub value: Value,
-    /// The last row's call_id.
+    /// The last row's id.
     #[serde(rename = "i")]
-    pub call_id: String,
+    pub id: String,
     /// What the question was.
     #[serde(rename = "b")]
     pub binding: String,
@@ -49,11 +49,11 @@ impl Cursor {
     }
 }
 
-/// Stands for whose rows are read and all parameters but those that only page.
-pub(super) fn binding(access: &Access, parameters: &[(String, String)]) -> String {
+/// Stands for which table and whose rows are read, and all parameters but those that only page.
+pub(super) fn binding(table: &str, access: &Access, parameters: &[(String, String)]) -> String {
     let tenant = access.only_tenant().map_or(&b"\0"[..], |tenant| tenant.as_bytes());
     let pairs = parameters.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
-    let parts: Vec<&[u8]> = [b"calls".as_slice(), tenant].into_iter().chain(pairs).collect();
+    let parts: Vec<&[u8]> = [table.as_bytes(), tenant].into_iter().chain(pairs).collect();
     hex(&fingerprint(&parts)[..16])
 }
 
@@ -69,19 +69,20 @@ mod tests {
 
     #[test]
     fn comes_back_only_for_the_same_question() {
-        let here = binding(&Access::tenant("acme"), &pairs(&[("source", "kazoo")]));
+        let here = binding("calls", &Access::tenant("acme"), &pairs(&[("source", "kazoo")]));
         let cursor = Cursor {
             as_of: AsOf { offset: Some(Offset(7)), time: 1_700_000_000_000_006 },
             value: Value::from(5),
-            call_id: "abc".into(),
+            id: "abc".into(),
             binding: here.clone(),
         };
         assert_eq!(Cursor::decode(&cursor.encode(), &here).expect("decodes"), cursor);
         let others = [
-            binding(&Access::tenant("other"), &pairs(&[("source", "kazoo")])),
-            binding(&Access::all(), &pairs(&[("source", "kazoo")])),
-            binding(&Access::tenant("acme"), &pairs(&[("source", "placetel")])),
-            binding(&Access::tenant("acme"), &pairs(&[])),
+            binding("calls", &Access::tenant("other"), &pairs(&[("source", "kazoo")])),
+            binding("calls", &Access::all(), &pairs(&[("source", "kazoo")])),
+            binding("calls", &Access::tenant("acme"), &pairs(&[("source", "placetel")])),
+            binding("calls", &Access::tenant("acme"), &pairs(&[])),
+            binding("recordings", &Access::tenant("acme"), &pairs(&[("source", "kazoo")])),
         ];
         for other in others {
             assert!(matches!(Cursor::decode(&cursor.encode(), &other), Err(QueryError::Parameter { .. })));

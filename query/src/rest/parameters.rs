@@ -76,8 +76,19 @@ pub(super) struct Common {
 impl Common {
     /// Authenticates first: without a key nothing is said about the parameters.
     pub(super) fn take(state: &QueryState, parts: &Parts, parameters: &mut Parameters) -> Result<Common, Problem> {
+        Common::take_with(auth::QUERY, state, parts, parameters)
+    }
+
+    /// As [`Common::take`], for a route that needs another scope than `query`.
+    pub(super) fn take_with(
+        scope: &str,
+        state: &QueryState,
+        parts: &Parts,
+        parameters: &mut Parameters,
+    ) -> Result<Common, Problem> {
         let tenant = parameters.all("tenant");
-        let access = auth::access(state, &parts.headers, &parts.extensions, tenant.first().map(String::as_str))?;
+        let asked = tenant.first().map(String::as_str);
+        let access = auth::access(scope, state, &parts.headers, &parts.extensions, asked)?;
         if tenant.len() > 1 {
             return Err(QueryError::parameter("tenant", "`tenant` stands more than once").into());
         }

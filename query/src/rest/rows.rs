@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 
 /// One row of a batch.
 #[derive(Clone, Copy)]
@@ -29,6 +29,10 @@ impl<'a> Row<'a> {
 
     pub(super) fn whole(&self, name: &str) -> Option<i64> {
         Some(self.column(name)?.as_primitive_opt::<Int64Type>()?.value(self.at))
+    }
+
+    pub(super) fn float(&self, name: &str) -> Option<f64> {
+        Some(self.column(name)?.as_primitive_opt::<Float64Type>()?.value(self.at))
     }
 
     pub(super) fn time(&self, name: &str) -> Option<i64> {

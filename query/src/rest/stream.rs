@@ -4,8 +4,8 @@
 use std::io;
 
 use axum::body::Body;
-use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -123,10 +123,15 @@ fn dress(body: Body, format: Format, as_of: AsOf) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-    if format != Format::Json
-        && let Ok(value) = HeaderValue::from_str(&as_of.to_header())
-    {
-        headers.insert("trunklog-as-of", value);
+    if format != Format::Json {
+        put_as_of(headers, as_of);
     }
     response
+}
+
+/// Says what the answer was read at, which a body that is not JSON cannot say itself.
+pub(super) fn put_as_of(headers: &mut HeaderMap, as_of: AsOf) {
+    if let Ok(value) = HeaderValue::from_str(&as_of.to_header()) {
+        headers.insert("trunklog-as-of", value);
+    }
 }

@@ -1,4 +1,4 @@
-//! `calls`, `events` and `system_events`: stored rows and tail of one snapshot, for one tenant or all.
+//! `calls`, `recordings`, `events` and `system_events`: stored rows and tail of one snapshot, for one tenant or all.
 //!
 //! For each of the two sides: scan, filter (tenant, what the tail supersedes, the user's conditions that cannot
 //! fail), project to the public columns. Then their union under a [`TenantBarrier`].
@@ -34,6 +34,7 @@ use super::pushdown::cannot_fail;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Calls,
+    Recordings,
     Events,
     SystemEvents,
 }
@@ -77,6 +78,7 @@ impl ArchiveTable {
     ) -> ArchiveTable {
         let schema = schema::bare(&match kind {
             Kind::Calls => schema::calls(),
+            Kind::Recordings => schema::recordings(),
             Kind::Events | Kind::SystemEvents => schema::events(),
         });
         let shown_state = shown_state(decoder, snapshot.time);
@@ -87,15 +89,20 @@ impl ArchiveTable {
         // Without an offset it is the snapshot of an empty archive, or of before the first message.
         self.snapshot.offset?;
         let rows = match self.kind {
-            Kind::Calls => self.snapshot.calls_stored()?,
-            Kind::Events | Kind::SystemEvents => self.snapshot.events_stored()?,
+            Kind::Calls => self.snapshot.calls_stored(),
+            Kind::Recordings => self.snapshot.recordings_stored(),
+            Kind::Events | Kind::SystemEvents => self.snapshot.events_stored(),
         };
         let mut conditions = self.conditions();
-        if self.kind == Kind::Calls {
-            let gone = self.snapshot.calls_superseded();
-            let function = superseded(Arc::new(move |call_id: &str| gone.contains(call_id)));
+        let tiered = match self.kind {
+            Kind::Calls => Some(("call_id", self.snapshot.calls_superseded())),
+            Kind::Recordings => Some(("recording_id", self.snapshot.recordings_superseded())),
+            Kind::Events | Kind::SystemEvents => None,
+        };
+        if let Some((id, gone)) = tiered {
+            let function = superseded(Arc::new(move |id: &str| gone.contains(id)));
             conditions.push(column("tier").eq(lit("final")));
-            conditions.push(!function.call(vec![column("call_id")]));
+            conditions.push(!function.call(vec![column(id)]));
         }
         Some(Side { rows: Rows::Stored(rows), conditions })
     }
@@ -104,6 +111,7 @@ impl ArchiveTable {
         let batches = match self.kind {
             _ if self.snapshot.offset.is_none() => Ok(Vec::new()),
             Kind::Calls => self.snapshot.calls_fresh(),
+            Kind::Recordings => self.snapshot.recordings_fresh(),
             Kind::Events | Kind::SystemEvents => self.snapshot.events_fresh(),
         };
         let batches = batches.map_err(|error| DataFusionError::External(Box::new(error)))?;
@@ -119,7 +127,7 @@ impl ArchiveTable {
         }
         let own = lit(Source::Trunklog.as_str());
         match self.kind {
-            Kind::Calls => {}
+            Kind::Calls | Kind::Recordings => {}
             Kind::Events => conditions.push(column("source").not_eq(own)),
             Kind::SystemEvents => conditions.push(column("source").eq(own)),
         }

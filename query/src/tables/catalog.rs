@@ -30,8 +30,12 @@ impl Debug for ArchiveSchema {
     }
 }
 
-const TABLES: [(&str, Kind); 3] =
-    [("calls", Kind::Calls), ("events", Kind::Events), ("system_events", Kind::SystemEvents)];
+const TABLES: [(&str, Kind); 4] = [
+    ("calls", Kind::Calls),
+    ("events", Kind::Events),
+    ("recordings", Kind::Recordings),
+    ("system_events", Kind::SystemEvents),
+];
 
 impl ArchiveSchema {
     pub(crate) fn new(

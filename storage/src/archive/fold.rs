@@ -1,20 +1,23 @@
-//! Folding: tail and changed calls into the tables, swaps of days, trimming of the log. Runs in the background and on
+//! Folding: tail and changed states into the tables, swaps of days, trimming of the log. Runs in the background and on
 //! request; one at a time.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use datafusion::prelude::{Expr, col, lit};
 
+use super::projection::{Projected, Projection};
 use super::sequencer::Sequencer;
 use super::{Archive, Inner, Tables};
+use crate::call::CallState;
 use crate::error::Error;
 use crate::event::Offset;
-use crate::lake::{self, Version};
+use crate::lake::{self, Table, Version};
 use crate::log::Log;
-use crate::rows::{self, KeyedCall, LoggedEvent, day_name, day_of, parse_day};
+use crate::recording::RecordingState;
+use crate::rows::{self, Keyed, LoggedEvent, State, day_name, day_of, parse_day};
 
 /// Rows per record batch that is written.
 const BATCH_ROWS: usize = 8192;
@@ -36,7 +39,7 @@ pub(super) async fn run(archive: Weak<Inner>) {
         }
         inner.advance();
         let due = inner.tail_bytes.load(std::sync::atomic::Ordering::Relaxed) >= inner.config.fold_bytes;
-        let quiet = looked.elapsed() >= LOOK_FOR_QUIET_DAYS && inner.parts_since.lock().is_some();
+        let quiet = looked.elapsed() >= LOOK_FOR_QUIET_DAYS && inner.has_parts();
         if !(due || quiet || inner.is_old(interval)) {
             continue;
         }
@@ -84,40 +87,58 @@ impl Archive {
     }
 }
 
-/// Calls that were gathered: dirty again unless they get written, whatever ends the fold.
-struct Unwritten<'a> {
+/// States that were gathered: dirty again unless they get written, whatever ends the fold.
+struct Pending<'a, S: Projected> {
     inner: &'a Inner,
-    calls: Vec<Arc<str>>,
+    /// The table lacks the messages up to this fold's end.
+    behind: bool,
+    states: Vec<Keyed<S>>,
 }
 
-impl Drop for Unwritten<'_> {
+impl<S: Projected> Drop for Pending<'_, S> {
     fn drop(&mut self) {
-        if !self.calls.is_empty() {
-            self.inner.sequencer.lock().dirty.extend(self.calls.drain(..));
+        if !self.states.is_empty() {
+            let mut sequencer = self.inner.sequencer.lock();
+            S::of_mut(&mut sequencer).dirty.extend(self.states.drain(..).map(|keyed| keyed.id));
         }
     }
 }
 
+impl<'a, S: Projected> Pending<'a, S> {
+    fn gather(inner: &'a Inner, sequencer: &mut Sequencer, until: Offset) -> Pending<'a, S> {
+        let projection = S::of_mut(sequencer);
+        let states = projection.changed();
+        projection.dirty.clear();
+        Pending { inner, behind: projection.is_behind(until), states }
+    }
+}
+
 /// What a fold writes.
-struct Work {
+struct Work<'a> {
     until: Offset,
     events: Vec<LoggedEvent>,
-    calls: Vec<KeyedCall>,
     events_behind: bool,
-    calls_behind: bool,
+    calls: Pending<'a, CallState>,
+    recordings: Pending<'a, RecordingState>,
 }
 
 impl Inner {
     fn is_old(&self, interval: Duration) -> bool {
         let sequencer = self.sequencer.lock();
         let oldest = sequencer.tail.oldest();
-        oldest.map_or(sequencer.calls_watermark < sequencer.last, |since: Instant| since.elapsed() >= interval)
+        oldest.map_or(sequencer.folded() < sequencer.last, |since: Instant| since.elapsed() >= interval)
+    }
+
+    fn has_parts(&self) -> bool {
+        let sequencer = self.sequencer.lock();
+        sequencer.calls.parts_since.is_some() || sequencer.recordings.parts_since.is_some()
     }
 
     async fn fold_and_compact(&self, everything: bool) -> Result<Option<Offset>, Error> {
         let mut tables = self.tables.lock().await;
         let until = self.fold(&mut tables).await?;
-        self.compact(&mut tables, everything).await?;
+        self.compact::<CallState>(&mut tables, everything).await?;
+        self.compact::<RecordingState>(&mut tables, everything).await?;
         if tables.events.join_small_files(&self.session, "offset").await? {
             let provider = tables.events.provider().await?;
             self.sequencer.lock().events = provider;
@@ -129,11 +150,18 @@ impl Inner {
             let provider = tables.events.provider().await?;
             self.sequencer.lock().events = provider;
         }
-        if tables.calls.maintain(keep).await? {
-            let provider = tables.calls.provider().await?;
-            self.sequencer.lock().calls = provider;
-        }
+        self.maintain::<CallState>(&mut tables, keep).await?;
+        self.maintain::<RecordingState>(&mut tables, keep).await?;
         Ok(until)
+    }
+
+    async fn maintain<S: Projected>(&self, tables: &mut Tables, keep: chrono::Duration) -> Result<(), Error> {
+        let table = S::table(tables);
+        if table.maintain(keep).await? {
+            let provider = table.provider().await?;
+            S::of_mut(&mut self.sequencer.lock()).table = provider;
+        }
+        Ok(())
     }
 
     /// Writes the tail: each table with its own watermark, then the log is trimmed.
@@ -142,54 +170,49 @@ impl Inner {
         let Some(work) = self.gather() else {
             return Ok(self.sequencer.lock().last);
         };
-        let until = work.until;
-        let calls = work.calls.iter().map(|call| Arc::clone(&call.call_id)).collect();
-        let mut unwritten = Unwritten { inner: self, calls };
-        if work.events_behind {
-            self.fold_events(tables, &work).await?;
+        let Work { until, events, events_behind, calls, recordings } = work;
+        if events_behind {
+            self.fold_events(tables, &events, until).await?;
         }
-        if work.calls_behind {
-            self.fold_calls(tables, &work).await?;
-        }
-        unwritten.calls.clear();
+        self.fold_states(tables, calls, until).await?;
+        self.fold_states(tables, recordings, until).await?;
         metrics::histogram!("trunklog_fold_seconds").record(started.elapsed().as_secs_f64());
-        metrics::counter!("trunklog_folded_messages_total").increment(work.events.len() as u64);
+        metrics::counter!("trunklog_folded_messages_total").increment(events.len() as u64);
         self.log.trim(Offset(until.0 + 1))?;
         Ok(Some(until))
     }
 
-    fn gather(&self) -> Option<Work> {
+    fn gather(&self) -> Option<Work<'_>> {
         let mut sequencer = self.sequencer.lock();
         self.advance_locked(&mut sequencer);
         let until = sequencer.last?;
-        let behind = |watermark: Option<Offset>| watermark.is_none_or(|watermark| watermark < until);
-        let (events_behind, calls_behind) = (behind(sequencer.events_watermark), behind(sequencer.calls_watermark));
-        if !events_behind && !calls_behind {
+        if sequencer.folded() >= Some(until) {
             return None;
         }
-        let calls = sequencer.changed();
-        sequencer.dirty.clear();
+        let events_behind = sequencer.events_watermark.is_none_or(|watermark| watermark < until);
+        let calls = Pending::gather(self, &mut sequencer, until);
+        let recordings = Pending::gather(self, &mut sequencer, until);
         let tail = sequencer.tail.view();
         drop(sequencer);
-        Some(Work { until, events: tail.events().cloned().collect(), calls, events_behind, calls_behind })
+        Some(Work { until, events: tail.events().cloned().collect(), events_behind, calls, recordings })
     }
 
-    async fn fold_events(&self, tables: &mut Tables, work: &Work) -> Result<(), Error> {
+    async fn fold_events(&self, tables: &mut Tables, events: &[LoggedEvent], until: Offset) -> Result<(), Error> {
         // A commit may have landed although the fold then failed: the table says what it has.
         let has = tables.events.watermark;
-        let missing = work.events.iter().filter(|logged| has.is_none_or(|has| logged.offset > has));
+        let missing = events.iter().filter(|logged| has.is_none_or(|has| logged.offset > has));
         let missing: Vec<LoggedEvent> = missing.cloned().collect();
-        if has.is_none_or(|has| has < work.until) {
+        if has.is_none_or(|has| has < until) {
             let batches: Result<Vec<RecordBatch>, Error> =
                 missing.chunks(BATCH_ROWS).map(rows::stored_events).collect();
-            tables.events.fold(batches?, work.until).await?;
+            tables.events.fold(batches?, until).await?;
         }
         let provider = tables.events.provider().await?;
         let released = {
             let mut sequencer = self.sequencer.lock();
             sequencer.events = provider;
-            sequencer.events_watermark = Some(work.until);
-            let released = sequencer.tail.release(work.until);
+            sequencer.events_watermark = Some(until);
+            let released = sequencer.tail.release(until);
             self.tail_bytes.store(sequencer.tail.bytes(), std::sync::atomic::Ordering::Relaxed);
             released
         };
@@ -198,32 +221,46 @@ impl Inner {
         Ok(())
     }
 
-    async fn fold_calls(&self, tables: &mut Tables, work: &Work) -> Result<(), Error> {
-        let decoder = self.decoder.as_ref();
-        let parts = |calls: &[KeyedCall]| rows::stored_calls(calls, "part", decoder);
-        let batches: Result<Vec<RecordBatch>, Error> = work.calls.chunks(BATCH_ROWS).map(parts).collect();
-        tables.calls.fold(batches?, work.until).await?;
-        let provider = tables.calls.provider().await?;
-        let mut sequencer = self.sequencer.lock();
-        sequencer.calls = provider;
-        sequencer.calls_watermark = Some(work.until);
-        remember(&mut sequencer, tables, self.config.keep_superseded);
-        if !work.calls.is_empty() {
-            self.parts_since.lock().get_or_insert_with(Instant::now);
+    async fn fold_states<S: Projected>(
+        &self,
+        tables: &mut Tables,
+        mut pending: Pending<'_, S>,
+        until: Offset,
+    ) -> Result<(), Error> {
+        if !pending.behind {
+            pending.states.clear();
+            return Ok(());
         }
+        let decoder = self.decoder.as_ref();
+        let parts = |states: &[Keyed<S>]| rows::stored(states, "part", decoder);
+        let batches: Result<Vec<RecordBatch>, Error> = pending.states.chunks(BATCH_ROWS).map(parts).collect();
+        let table = S::table(tables);
+        table.fold(batches?, until).await?;
+        let provider = table.provider().await?;
+        let mut sequencer = self.sequencer.lock();
+        let projection = S::of_mut(&mut sequencer);
+        projection.table = provider;
+        projection.watermark = Some(until);
+        remember(projection, table, self.config.keep_superseded);
+        if !pending.states.is_empty() {
+            projection.parts_since.get_or_insert_with(Instant::now);
+        }
+        drop(sequencer);
+        pending.states.clear();
         Ok(())
     }
 
     /// Swaps the days whose parts are due, or every day that has parts.
-    async fn compact(&self, tables: &mut Tables, everything: bool) -> Result<(), Error> {
+    async fn compact<S: Projected>(&self, tables: &mut Tables, everything: bool) -> Result<(), Error> {
         let mut days: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        for ((day, tier), rows) in tables.calls.rows_by_partition().await? {
+        for ((day, tier), rows) in S::table(tables).rows_by_partition().await? {
             let counts = days.entry(day).or_default();
             if tier == "part" { counts.0 += rows } else { counts.1 += rows }
         }
         let today = day_of(crate::event::now());
         let quiet = Duration::from_secs(3600);
-        let is_quiet = self.parts_since.lock().is_some_and(|since| since.elapsed() >= quiet);
+        let parts_since = S::of(&self.sequencer.lock()).parts_since;
+        let is_quiet = parts_since.is_some_and(|since| since.elapsed() >= quiet);
         let is_due = |day: &str, parts: u64, whole: u64| {
             let over = is_quiet && parse_day(day).is_some_and(|day| day < today);
             everything || over || parts >= self.config.compact_calls && parts * 2 > whole
@@ -236,33 +273,35 @@ impl Inner {
             .map(|(day, parts, whole)| (day, parts + whole))
             .collect();
         for group in group_days(dirty) {
-            self.swap_days(tables, &group).await?;
+            self.swap_days::<S>(tables, &group).await?;
         }
-        let left = tables.calls.rows_by_partition().await?.keys().any(|(_, tier)| tier == "part");
+        let left = S::table(tables).rows_by_partition().await?.keys().any(|(_, tier)| tier == "part");
         if !left {
-            *self.parts_since.lock() = None;
+            S::of_mut(&mut self.sequencer.lock()).parts_since = None;
         }
         Ok(())
     }
 
-    async fn swap_days(&self, tables: &mut Tables, days: &[String]) -> Result<(), Error> {
+    async fn swap_days<S: Projected>(&self, tables: &mut Tables, days: &[String]) -> Result<(), Error> {
         let started = Instant::now();
-        let provider = tables.calls.provider().await?;
-        let stored = lake::read::states(&self.session, &provider, in_days(days)).await?;
+        let table = S::table(tables);
+        let provider = table.provider().await?;
+        let stored = lake::read::states::<S>(&self.session, &provider, in_days(days)).await?;
         let read = stored.len() as u64;
         let merged = merge(stored);
         let written = merged.len() as u64;
         let decoder = self.decoder.as_ref();
-        let whole = |calls: &[KeyedCall]| rows::stored_calls(calls, "final", decoder);
+        let whole = |states: &[Keyed<S>]| rows::stored(states, "final", decoder);
         let batches: Result<Vec<RecordBatch>, Error> = merged.chunks(BATCH_ROWS).map(whole).collect();
         drop(merged);
-        tables.calls.swap(batches?, Some(days)).await?;
-        let provider = tables.calls.provider().await?;
+        table.swap(batches?, Some(days)).await?;
+        let provider = table.provider().await?;
         let numbers: HashSet<i32> = days.iter().filter_map(|day| parse_day(day)).collect();
         let mut sequencer = self.sequencer.lock();
-        sequencer.calls = provider;
-        sequencer.swapped(&numbers);
-        remember(&mut sequencer, tables, self.config.keep_superseded);
+        let projection = S::of_mut(&mut sequencer);
+        projection.table = provider;
+        projection.swapped(&numbers);
+        remember(projection, table, self.config.keep_superseded);
         drop(sequencer);
         metrics::counter!("trunklog_compacted_rows_read_total").increment(read);
         metrics::counter!("trunklog_compacted_rows_written_total").increment(written);
@@ -271,14 +310,15 @@ impl Inner {
     }
 }
 
-/// Which version of `calls` belongs to which offset, for reading as of an offset; versions whose files may be gone
+/// Which version of the table belongs to which offset, for reading as of an offset; versions whose files may be gone
 /// are forgotten.
-pub(super) fn remember(sequencer: &mut Sequencer, tables: &Tables, keep: Duration) {
+pub(super) fn remember<S>(projection: &mut Projection<S>, table: &Table, keep: Duration) {
     let at = crate::event::now();
-    sequencer.history.push(Version { watermark: tables.calls.watermark, number: tables.calls.version(), at });
+    let history = &mut projection.history;
+    history.push(Version { watermark: table.watermark, number: table.version(), at });
     let kept = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-    let gone = sequencer.history.windows(2).take_while(|pair| pair[1].at < at.saturating_sub(kept)).count();
-    sequencer.history.drain(..gone);
+    let gone = history.windows(2).take_while(|pair| pair[1].at < at.saturating_sub(kept)).count();
+    history.drain(..gone);
 }
 
 /// Days that are swapped in one commit: few rows together, many alone, so that a backlog of small days costs few
@@ -309,22 +349,18 @@ pub(super) fn day_names(days: &[i32]) -> Vec<String> {
     days.iter().map(|day| day_name(*day)).collect()
 }
 
-/// Merges rows of the same call, and sorts by tenant, start and id.
-pub(super) fn merge(stored: Vec<KeyedCall>) -> Vec<KeyedCall> {
-    let mut calls: std::collections::HashMap<Arc<str>, KeyedCall> =
-        std::collections::HashMap::with_capacity(stored.len());
-    for call in stored {
-        match calls.get_mut(&call.call_id) {
-            Some(known) => Arc::make_mut(&mut known.state).merge(Arc::unwrap_or_clone(call.state)),
+/// Merges rows of the same id, and sorts by tenant, time and id.
+pub(super) fn merge<S: State>(stored: Vec<Keyed<S>>) -> Vec<Keyed<S>> {
+    let mut merged: HashMap<Arc<str>, Keyed<S>> = HashMap::with_capacity(stored.len());
+    for keyed in stored {
+        match merged.get_mut(&keyed.id) {
+            Some(known) => Arc::make_mut(&mut known.state).join(Arc::unwrap_or_clone(keyed.state)),
             None => {
-                calls.insert(Arc::clone(&call.call_id), call);
+                merged.insert(Arc::clone(&keyed.id), keyed);
             }
         }
     }
-    let mut calls: Vec<KeyedCall> = calls.into_values().collect();
-    calls.sort_by_cached_key(|call| {
-        let started = call.state.row(&call.tenant, call.source).started_at;
-        (Arc::clone(&call.tenant), started, Arc::clone(&call.call_id))
-    });
-    calls
+    let mut merged: Vec<Keyed<S>> = merged.into_values().collect();
+    merged.sort_by_cached_key(|keyed| (Arc::clone(&keyed.tenant), S::time(keyed), Arc::clone(&keyed.id)));
+    merged
 }

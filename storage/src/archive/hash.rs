@@ -14,15 +14,17 @@ use datafusion::prelude::{cast, col, lit};
 use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
 
+use super::snapshot::Part;
 use super::{Archive, Snapshot};
 use crate::error::Error;
 use crate::event::hex;
+use crate::rows::State;
 use crate::schema;
 
 /// The hash of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableHash {
-    /// `calls` or `events`.
+    /// `calls`, `events` or `recordings`.
     pub table: String,
     /// Rows.
     pub rows: u64,
@@ -38,35 +40,32 @@ impl Archive {
     /// # Errors
     /// If a table cannot be read.
     pub async fn hash(&self, snapshot: &Snapshot) -> Result<Vec<TableHash>, Error> {
-        let superseded = snapshot.calls_superseded();
-        let mut calls = Vec::new();
-        if let Some(stored) = snapshot.calls_stored() {
-            let filter = col("tier").eq(lit("final"));
-            for batch in self.read(stored, &schema::calls(), Some(filter)).await? {
-                let ids = batch.column_by_name("call_id").map(|column| column.as_string::<i32>().clone());
-                let is_whole = |row: usize| ids.as_ref().is_none_or(|ids| !superseded.contains(ids.value(row)));
-                calls.extend(
-                    lines(&batch, call_key)?
-                        .into_iter()
-                        .enumerate()
-                        .filter(|(row, _)| is_whole(*row))
-                        .map(|(_, line)| line),
-                );
-            }
-        }
-        for batch in snapshot.calls_fresh()? {
-            calls.extend(lines(&batch, call_key)?);
-        }
+        let calls = self.lines_of(&snapshot.calls, snapshot).await?;
+        let recordings = self.lines_of(&snapshot.recordings, snapshot).await?;
         let mut events = Vec::new();
-        if let Some(stored) = snapshot.events_stored() {
-            for batch in self.read(stored, &schema::events(), None).await? {
-                events.extend(lines(&batch, event_key)?);
-            }
+        for batch in self.read(snapshot.events_stored(), &schema::events(), None).await? {
+            events.extend(lines(&batch, event_key)?);
         }
         for batch in snapshot.events_fresh()? {
             events.extend(lines(&batch, event_key)?);
         }
-        Ok(vec![digest("calls", calls), digest("events", events)])
+        Ok(vec![digest("calls", calls), digest("events", events), digest("recordings", recordings)])
+    }
+
+    async fn lines_of<S: State>(&self, part: &Part<S>, snapshot: &Snapshot) -> Result<Vec<Line>, Error> {
+        let superseded = part.superseded();
+        let mut found = Vec::new();
+        let filter = col("tier").eq(lit("final"));
+        for batch in self.read(Arc::clone(&part.table), &S::schema(), Some(filter)).await? {
+            let ids = batch.column_by_name(S::ID).map(|column| column.as_string::<i32>().clone());
+            let is_whole = |row: usize| ids.as_ref().is_none_or(|ids| !superseded.contains(ids.value(row)));
+            let lines = lines(&batch, state_key::<S>)?.into_iter().enumerate();
+            found.extend(lines.filter(|(row, _)| is_whole(*row)).map(|(_, line)| line));
+        }
+        for batch in part.overlay.rows(snapshot.decoder.as_ref())? {
+            found.extend(lines(&batch, state_key::<S>)?);
+        }
+        Ok(found)
     }
 
     async fn read(
@@ -89,11 +88,11 @@ impl Archive {
 /// The hash of these rows as a whole table of calls.
 #[cfg(test)]
 pub(super) fn hash_calls(batch: &RecordBatch) -> TableHash {
-    digest("calls", lines(batch, call_key).expect("rows that were just made"))
+    digest("calls", lines(batch, state_key::<crate::call::CallState>).expect("rows that were just made"))
 }
 
-fn call_key(batch: &RecordBatch, row: usize) -> String {
-    ["tenant", "source", "call_id"]
+fn state_key<S: State>(batch: &RecordBatch, row: usize) -> String {
+    ["tenant", "source", S::ID]
         .map(|name| batch.column_by_name(name).map(|column| column.as_string::<i32>().value(row)))
         .map(Option::unwrap_or_default)
         .join("\0")

@@ -1,20 +1,23 @@
 //! The archive: log, tail, overlay and tables as one thing. What the other crates use.
 //!
 //! ```text
-//!  append ──▶ log (fsync) ──▶ arrived ──▶ sequencer: tail of events, overlay of calls ──▶ snapshot
-//!                                             │ fold                          ▲
-//!                                             ▼                               │ pinned
-//!                                        events, calls (Delta) ───────────────┘
+//!  append ──▶ log (fsync) ──▶ arrived ──▶ sequencer: tail of events, overlays of calls and recordings ──▶ snapshot
+//!                                             │ fold                                                     ▲
+//!                                             ▼                                                          │ pinned
+//!                                        events, calls, recordings (Delta) ──────────────────────────────┘
 //! ```
 //!
 //! Two laws: an append returns only after its messages are durable *and* taken in by every later snapshot; a snapshot
 //! is one offset, and Delta and memory are told apart by offset, never by time.
 
+mod arrivals;
 mod duplicates;
+mod find;
 mod fold;
 mod hash;
 mod keyer;
 mod overlay;
+mod projection;
 mod rebuild;
 mod sequencer;
 mod snapshot;
@@ -38,6 +41,7 @@ use crate::lake::Table;
 use crate::log::{Batch, EmbeddedLog, Log, codec};
 use sequencer::{Arrived, Sequencer};
 
+pub use arrivals::Arrivals;
 pub use hash::TableHash;
 pub use keyer::MADE_KEY;
 pub use rebuild::RebuildReport;
@@ -95,8 +99,8 @@ pub struct ArchiveConfig {
     pub min_free_bytes: u64,
     /// How long superseded files stay readable.
     pub keep_superseded: Duration,
-    /// Do not read `calls` when opening: it is about to be rebuilt, and may be damaged.
-    pub ignore_calls: bool,
+    /// Do not read the projections when opening: they are about to be rebuilt, and may be damaged.
+    pub ignore_projections: bool,
     /// Swap a day when its parts have at least this many calls (and more than half of its final calls).
     pub compact_calls: u64,
 }
@@ -113,7 +117,7 @@ impl ArchiveConfig {
             queue_limit: 4096,
             min_free_bytes: 256 << 20,
             keep_superseded: Duration::from_secs(24 * 3600),
-            ignore_calls: false,
+            ignore_projections: false,
             compact_calls: 5_000,
         }
     }
@@ -143,6 +147,7 @@ pub struct Status {
 struct Tables {
     events: Table,
     calls: Table,
+    recordings: Table,
 }
 
 struct Inner {
@@ -155,11 +160,11 @@ struct Inner {
     /// Whoever writes tables holds this; never held by ingest.
     tables: tokio::sync::Mutex<Tables>,
     session: SessionContext,
+    looked_up: Mutex<find::LookedUp>,
     wake: Notify,
     closed: AtomicBool,
     tail_bytes: std::sync::atomic::AtomicU64,
     in_flight: std::sync::atomic::AtomicU64,
-    parts_since: Mutex<Option<std::time::Instant>>,
     background: Mutex<Option<tokio::runtime::Runtime>>,
 }
 
@@ -266,19 +271,19 @@ impl Archive {
     /// How the archive is doing.
     pub fn status(&self) -> Status {
         let inner = &self.inner;
-        let lag = inner.parts_since.lock().map_or(0, |since| since.elapsed().as_secs());
         // Asked for before the lock is taken: the log's answer may wait for a sync.
         let (log_bytes, poisoned) = (inner.log.disk_bytes(), inner.log.poisoned());
         let sequencer = inner.sequencer.lock();
+        let parts_since = [sequencer.calls.parts_since, sequencer.recordings.parts_since].into_iter().flatten().min();
         Status {
             visible: self.visible(),
-            folded: sequencer.events_watermark.min(sequencer.calls_watermark),
+            folded: sequencer.folded(),
             tail_messages: sequencer.tail.messages(),
             tail_bytes: sequencer.tail.bytes(),
-            overlay_calls: sequencer.overlay.len() as u64,
+            overlay_calls: sequencer.calls.overlay.len() as u64,
             log_bytes,
             poisoned,
-            compaction_lag_seconds: lag,
+            compaction_lag_seconds: parts_since.map_or(0, |since| since.elapsed().as_secs()),
         }
     }
 

@@ -1,6 +1,7 @@
-//! Calls that are not whole in the final tier: those with parts or with messages in the tail, merged in memory.
+//! Calls or recordings that are not whole in the final tier: those with parts or with messages in the tail, merged in
+//! memory.
 //!
-//! Spread over shards by call id; a query holds the shards it saw, and a change copies only the shard it touches, so
+//! Spread over shards by id; a query holds the shards it saw, and a change copies only the shard it touches, so
 //! the rows of the others are rendered once for many queries.
 
 use std::collections::HashMap;
@@ -10,102 +11,108 @@ use arrow::array::RecordBatch;
 
 use crate::error::Error;
 use crate::fact::Decoder;
-use crate::rows::{self, KeyedCall};
+use crate::rows::{self, Keyed, State};
 
 const SHARDS: usize = 64;
 
-/// A call in memory.
+/// A call or recording in memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub call: KeyedCall,
+pub(crate) struct Entry<S> {
+    pub keyed: Keyed<S>,
     /// It has a row in the final tier which is not merged in yet.
     pub lacks_stored: bool,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Shard {
-    calls: HashMap<Arc<str>, Entry>,
+#[derive(Clone, Debug)]
+struct Shard<S> {
+    entries: HashMap<Arc<str>, Entry<S>>,
     rendered: OnceLock<RecordBatch>,
 }
 
-/// The calls in memory; cloning is cheap and gives an unchanging view.
-#[derive(Clone, Debug)]
-pub(crate) struct Overlay {
-    shards: Vec<Arc<Shard>>,
+impl<S> Default for Shard<S> {
+    fn default() -> Self {
+        Shard { entries: HashMap::new(), rendered: OnceLock::new() }
+    }
 }
 
-impl Default for Overlay {
+/// The states in memory; cloning is cheap and gives an unchanging view.
+#[derive(Clone, Debug)]
+pub(crate) struct Overlay<S> {
+    shards: Vec<Arc<Shard<S>>>,
+}
+
+impl<S> Default for Overlay<S> {
     fn default() -> Self {
         Overlay { shards: (0..SHARDS).map(|_| Arc::default()).collect() }
     }
 }
 
-fn shard_of(call_id: &str) -> usize {
-    call_id.get(..2).and_then(|prefix| usize::from_str_radix(prefix, 16).ok()).unwrap_or_default() % SHARDS
+fn shard_of(id: &str) -> usize {
+    id.get(..2).and_then(|prefix| usize::from_str_radix(prefix, 16).ok()).unwrap_or_default() % SHARDS
 }
 
-impl Overlay {
-    /// Whether the rows of this call in the tables are superseded.
-    pub fn contains(&self, call_id: &str) -> bool {
-        self.shards[shard_of(call_id)].calls.contains_key(call_id)
+impl<S: State> Overlay<S> {
+    /// Whether the rows of this one in the tables are superseded.
+    pub fn contains(&self, id: &str) -> bool {
+        self.shards[shard_of(id)].entries.contains_key(id)
     }
 
-    pub fn get(&self, call_id: &str) -> Option<&Entry> {
-        self.shards[shard_of(call_id)].calls.get(call_id)
+    pub fn get(&self, id: &str) -> Option<&Entry<S>> {
+        self.shards[shard_of(id)].entries.get(id)
     }
 
-    /// Changes or makes the entry of this call.
-    pub fn update(&mut self, call_id: &str, make: impl FnOnce() -> Entry, change: impl FnOnce(&mut Entry)) {
-        let shard = Arc::make_mut(&mut self.shards[shard_of(call_id)]);
+    /// Changes or makes an entry.
+    pub fn update(&mut self, id: &str, make: impl FnOnce() -> Entry<S>, change: impl FnOnce(&mut Entry<S>)) {
+        let shard = Arc::make_mut(&mut self.shards[shard_of(id)]);
         shard.rendered = OnceLock::new();
-        match shard.calls.get_mut(call_id) {
+        match shard.entries.get_mut(id) {
             Some(entry) => change(entry),
             None => {
                 let mut entry = make();
                 change(&mut entry);
-                shard.calls.insert(Arc::clone(&entry.call.call_id), entry);
+                shard.entries.insert(Arc::clone(&entry.keyed.id), entry);
             }
         }
     }
 
-    /// Changes the entry of this call, if there is one.
-    pub fn change(&mut self, call_id: &str, change: impl FnOnce(&mut Entry)) {
-        let shard = Arc::make_mut(&mut self.shards[shard_of(call_id)]);
-        if let Some(entry) = shard.calls.get_mut(call_id) {
+    /// Changes an entry, if there is one.
+    pub fn change(&mut self, id: &str, change: impl FnOnce(&mut Entry<S>)) {
+        let shard = Arc::make_mut(&mut self.shards[shard_of(id)]);
+        if let Some(entry) = shard.entries.get_mut(id) {
             change(entry);
             shard.rendered = OnceLock::new();
         }
     }
 
     /// Drops the entries for which `keep` is false.
-    pub fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
+    pub fn retain(&mut self, keep: impl Fn(&Entry<S>) -> bool) {
         for shard in &mut self.shards {
-            if shard.calls.values().any(|entry| !keep(entry)) {
+            if shard.entries.values().any(|entry| !keep(entry)) {
                 let shard = Arc::make_mut(shard);
-                shard.calls.retain(|_, entry| keep(entry));
+                shard.entries.retain(|_, entry| keep(entry));
                 shard.rendered = OnceLock::new();
             }
         }
     }
 
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.shards.iter().flat_map(|shard| shard.calls.values())
+    pub fn entries(&self) -> impl Iterator<Item = &Entry<S>> {
+        self.shards.iter().flat_map(|shard| shard.entries.values())
     }
 
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.calls.len()).sum()
+        self.shards.iter().map(|shard| shard.entries.len()).sum()
     }
 
-    /// The rows of all calls, a batch for each shard that has any.
+    /// The rows of all, a batch for each shard that has any.
     pub fn rows(&self, decoder: &dyn Decoder) -> Result<Vec<RecordBatch>, Error> {
-        let filled = self.shards.iter().filter(|shard| !shard.calls.is_empty());
+        let filled = self.shards.iter().filter(|shard| !shard.entries.is_empty());
         filled
             .map(|shard| {
                 if let Some(batch) = shard.rendered.get() {
                     return Ok(batch.clone());
                 }
-                let calls: Vec<KeyedCall> = shard.calls.values().map(|entry| entry.call.clone()).collect();
-                let batch = rows::calls(&calls, decoder)?;
+                let states: Vec<Keyed<S>> = shard.entries.values().map(|entry| entry.keyed.clone()).collect();
+                let batch = rows::shown(&states, decoder)?;
                 Ok(shard.rendered.get_or_init(|| batch).clone())
             })
             .collect()

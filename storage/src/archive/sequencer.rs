@@ -1,34 +1,26 @@
 //! Everything that happens in log order, one message after the other: duplicate marks, call keys, home days, merging
 //! into the overlay, the tail. Plain code under one lock; no I/O.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::catalog::TableProvider;
 
 use super::Message;
+use super::arrivals::Announcer;
 use super::duplicates::Duplicates;
 use super::keyer::Keyer;
-use super::overlay::{Entry, Overlay};
+use super::projection::Projection;
 use super::tail::Tail;
 use crate::call::CallState;
-use crate::event::{Event, Micros, Offset, call_id, hex};
+use crate::event::{Event, Micros, Offset, Source, call_id, hex};
 use crate::fact::Decoded;
-use crate::lake::Version;
-use crate::rows::{KeyedCall, LoggedEvent, day_of};
+use crate::recording::RecordingState;
+use crate::rows::{Keyed, LoggedEvent, day_of};
 
 /// 2000-01-01: times before are not believed.
 const EARLIEST_TIME: Micros = 946_684_800_000_000;
 const DAY: Micros = 86_400_000_000;
-
-/// Where a call lives, by the first 128 bits of its id.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Home {
-    pub day: i32,
-    /// It has a row in the final tier.
-    pub stored: bool,
-}
 
 /// A batch that became durable and awaits its turn.
 #[derive(Debug)]
@@ -42,26 +34,16 @@ pub(crate) struct Arrived {
 /// The state of the log's end.
 pub(crate) struct Sequencer {
     pub tail: Tail,
-    pub overlay: Overlay,
     pub duplicates: Duplicates,
     pub keyer: Keyer,
-    pub homes: HashMap<u128, Home>,
-    /// Calls with changes behind the `calls` table's watermark.
-    pub dirty: HashSet<Arc<str>>,
-    /// Calls whose final row must be read before they are whole.
-    pub lacking: HashSet<Arc<str>>,
     /// Last offset taken in.
     pub last: Option<Offset>,
     pub events_watermark: Option<Offset>,
-    pub calls_watermark: Option<Offset>,
     pub events: Arc<dyn TableProvider>,
-    pub calls: Arc<dyn TableProvider>,
-    /// Versions of `calls` by watermark, oldest first, for reading as of an offset.
-    pub history: Vec<Version>,
-}
-
-pub(crate) fn home_key(call_id: &str) -> u128 {
-    call_id.get(..32).and_then(|prefix| u128::from_str_radix(prefix, 16).ok()).unwrap_or_default()
+    pub calls: Projection<CallState>,
+    pub recordings: Projection<RecordingState>,
+    /// Who wants to know of recordings whose bytes were acknowledged.
+    pub subscribers: Vec<Announcer>,
 }
 
 /// The home day of a call: that of the time which its first message carries, if it can be believed.
@@ -71,6 +53,31 @@ pub(crate) fn home_day(event: &Event, decoded: &Decoded) -> i32 {
 }
 
 impl Sequencer {
+    /// One that has taken in nothing, over these tables.
+    pub fn new(
+        events: Arc<dyn TableProvider>,
+        events_watermark: Option<Offset>,
+        calls: Projection<CallState>,
+        recordings: Projection<RecordingState>,
+    ) -> Sequencer {
+        Sequencer {
+            tail: Tail::default(),
+            duplicates: Duplicates::default(),
+            keyer: Keyer::default(),
+            last: None,
+            events_watermark,
+            events,
+            calls,
+            recordings,
+            subscribers: Vec::new(),
+        }
+    }
+
+    /// The last offset that every table has.
+    pub fn folded(&self) -> Option<Offset> {
+        self.events_watermark.min(self.calls.watermark).min(self.recordings.watermark)
+    }
+
     /// Takes in a batch.
     pub fn take(&mut self, arrived: Arrived) {
         for (index, message) in arrived.messages.into_iter().enumerate() {
@@ -92,79 +99,51 @@ impl Sequencer {
             let (event, decoded) = (Arc::clone(&event), Arc::clone(&decoded));
             self.tail.push(LoggedEvent { event, offset, decoded, duplicate_of });
         }
-        if self.calls_watermark.is_none_or(|folded| offset > folded) {
-            self.fold(offset, &event, &decoded);
+        if self.calls.is_behind(offset) {
+            self.fold_call(offset, &event, &decoded);
+        }
+        if self.recordings.is_behind(offset) {
+            self.fold_recording(offset, &event, &decoded);
         }
         self.last = self.last.max(Some(offset));
         duplicate
     }
 
-    fn fold(&mut self, offset: Offset, event: &Event, decoded: &Decoded) {
+    fn fold_call(&mut self, offset: Offset, event: &Event, decoded: &Decoded) {
         let Some(key) = self.keyer.key(event, decoded) else { return };
         let Some((_, fact)) = &decoded.fact else { return };
-        let id = call_id(&event.tenant, event.source, &key);
-        let home =
-            *self.homes.entry(home_key(&id)).or_insert_with(|| Home { day: home_day(event, decoded), stored: false });
+        let source = decoded.concerns.unwrap_or(event.source);
         let mut state = fact.clone();
-        state.delivered(event.received_at, offset);
-        let make = || new_entry(event, &id, &key, home);
-        let id: Arc<str> = id.as_str().into();
-        if home.stored && !self.overlay.contains(&id) {
-            self.lacking.insert(Arc::clone(&id));
+        state.decided_at(event.received_at, offset);
+        // The bookkeeping columns are about what the telephone system delivered.
+        if event.source != Source::Trunklog {
+            state.delivered(event.received_at, offset);
         }
-        self.overlay.update(&id, make, |entry| Arc::make_mut(&mut entry.call.state).merge(state));
-        self.dirty.insert(id);
-    }
-
-    /// Merges stored rows into the overlay's entries that lack them.
-    pub fn supply(&mut self, stored: Vec<KeyedCall>) {
-        for call in stored {
-            self.overlay.change(&call.call_id, |entry| {
-                Arc::make_mut(&mut entry.call.state).merge((*call.state).clone());
-                entry.lacks_stored = false;
-            });
-            self.lacking.remove(&call.call_id);
-        }
-    }
-
-    /// The days of the calls that lack their stored row.
-    pub fn lacking_days(&self) -> Vec<i32> {
-        let days = self.lacking.iter().filter_map(|id| self.homes.get(&home_key(id)).map(|home| home.day));
-        let days: HashSet<i32> = days.collect();
-        days.into_iter().collect()
-    }
-
-    /// The calls that the next fold writes.
-    pub fn changed(&self) -> Vec<KeyedCall> {
-        self.dirty.iter().filter_map(|id| self.overlay.get(id).map(|entry| entry.call.clone())).collect()
-    }
-
-    /// These days were swapped: their unchanged calls are whole in the final tier.
-    pub fn swapped(&mut self, days: &HashSet<i32>) {
-        for entry in self.overlay.entries().filter(|entry| days.contains(&entry.call.day)) {
-            if let Some(home) = self.homes.get_mut(&home_key(&entry.call.call_id)) {
-                // A call that has arrived since the swap's fold is dirty and not in the final tier by that swap,
-                // unless it was folded before; saying it is stored only costs a look-up.
-                home.stored = true;
-            }
-        }
-        let dirty = &self.dirty;
-        self.overlay.retain(|entry| !days.contains(&entry.call.day) || dirty.contains(&entry.call.call_id));
-        let overlay = &self.overlay;
-        self.lacking.retain(|id| overlay.contains(id));
-    }
-}
-
-fn new_entry(event: &Event, id: &str, key: &str, home: Home) -> Entry {
-    Entry {
-        call: KeyedCall {
+        self.calls.take(Keyed {
             tenant: event.tenant.as_str().into(),
-            source: event.source,
-            call_id: id.into(),
+            source,
+            id: call_id(&event.tenant, source, &key).into(),
             key: key.into(),
-            day: home.day,
-            state: Arc::new(CallState::default()),
-        },
-        lacks_stored: home.stored,
+            day: home_day(event, decoded),
+            state: Arc::new(state),
+        });
+    }
+
+    fn fold_recording(&mut self, offset: Offset, event: &Event, decoded: &Decoded) {
+        let Some(fact) = &decoded.recording else { return };
+        let mut state = fact.state.clone();
+        state.said_at((event.received_at, offset));
+        let keyed = Keyed {
+            tenant: event.tenant.as_str().into(),
+            source: fact.source,
+            id: fact.id.as_str().into(),
+            key: fact.id.as_str().into(),
+            day: home_day(event, decoded),
+            state: Arc::new(state),
+        };
+        if keyed.state.stored.is_some() {
+            self.subscribers.retain(|subscriber| subscriber.tell(&keyed));
+        }
+        self.recordings.take(keyed);
     }
 }

@@ -11,14 +11,19 @@ use datafusion::prelude::{col, lit};
 use futures::TryStreamExt;
 
 use super::fold::{day_names, in_days};
-use super::overlay::{Entry, Overlay};
-use super::sequencer::{Arrived, Sequencer, home_key};
-use super::tail::{Tail, TailView};
+use super::overlay::Overlay;
+use super::projection::{Projected, Projection};
+use super::sequencer::{Arrived, Sequencer};
+use super::startup::{load_projection, restore_keyer};
+use super::tail::TailView;
 use super::{Archive, Inner, Message};
+use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Micros, Offset, now};
 use crate::fact::Decoder;
 use crate::lake::{self, Version};
+use crate::recording::RecordingState;
+use crate::rows::{Keyed, State};
 
 /// One view of the archive; cheap to clone, unchanging, usable for as long as superseded files are kept.
 #[derive(Clone)]
@@ -27,11 +32,29 @@ pub struct Snapshot {
     pub offset: Option<Offset>,
     /// When it was taken, or the time it stands for.
     pub time: Micros,
-    calls: Arc<dyn TableProvider>,
+    pub(super) calls: Part<CallState>,
+    pub(super) recordings: Part<RecordingState>,
     events: Arc<dyn TableProvider>,
-    overlay: Overlay,
     tail: TailView,
-    decoder: Arc<dyn Decoder>,
+    pub(super) decoder: Arc<dyn Decoder>,
+}
+
+/// One projection as a snapshot sees it.
+#[derive(Clone)]
+pub(super) struct Part<S> {
+    pub table: Arc<dyn TableProvider>,
+    pub overlay: Overlay<S>,
+}
+
+impl<S: State> Part<S> {
+    fn of(projection: &Projection<S>) -> Part<S> {
+        Part { table: Arc::clone(&projection.table), overlay: projection.overlay.clone() }
+    }
+
+    pub fn superseded(&self) -> Superseded {
+        let overlay = self.overlay.clone();
+        Superseded(Arc::new(move |id| overlay.contains(id)))
+    }
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -44,21 +67,27 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
-/// The calls whose rows in the tables are superseded by those in memory.
-#[derive(Clone, Debug)]
-pub struct Superseded(Overlay);
+/// Those whose rows in a table are superseded by what is in memory.
+#[derive(Clone)]
+pub struct Superseded(Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Superseded {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Superseded").finish_non_exhaustive()
+    }
+}
 
 impl Superseded {
-    /// Whether the stored rows of this call must be left out.
-    pub fn contains(&self, call_id: &str) -> bool {
-        self.0.contains(call_id)
+    /// Whether the stored rows of this id must be left out.
+    pub fn contains(&self, id: &str) -> bool {
+        (self.0)(id)
     }
 }
 
 impl Snapshot {
     /// The `calls` table as stored (with `fold`, `day` and `tier`).
-    pub fn calls_stored(&self) -> Option<Arc<dyn TableProvider>> {
-        Some(Arc::clone(&self.calls))
+    pub fn calls_stored(&self) -> Arc<dyn TableProvider> {
+        Arc::clone(&self.calls.table)
     }
 
     /// Whole calls that win over stored ones.
@@ -66,17 +95,35 @@ impl Snapshot {
     /// # Errors
     /// If rows cannot be made, which would be a defect.
     pub fn calls_fresh(&self) -> Result<Vec<RecordBatch>, Error> {
-        self.overlay.rows(self.decoder.as_ref())
+        self.calls.overlay.rows(self.decoder.as_ref())
     }
 
     /// Which stored calls the fresh ones supersede.
     pub fn calls_superseded(&self) -> Superseded {
-        Superseded(self.overlay.clone())
+        self.calls.superseded()
+    }
+
+    /// The `recordings` table as stored (with `fold`, `day` and `tier`).
+    pub fn recordings_stored(&self) -> Arc<dyn TableProvider> {
+        Arc::clone(&self.recordings.table)
+    }
+
+    /// Whole recordings that win over stored ones.
+    ///
+    /// # Errors
+    /// If rows cannot be made, which would be a defect.
+    pub fn recordings_fresh(&self) -> Result<Vec<RecordBatch>, Error> {
+        self.recordings.overlay.rows(self.decoder.as_ref())
+    }
+
+    /// Which stored recordings the fresh ones supersede.
+    pub fn recordings_superseded(&self) -> Superseded {
+        self.recordings.superseded()
     }
 
     /// The `events` table as stored (with `day`).
-    pub fn events_stored(&self) -> Option<Arc<dyn TableProvider>> {
-        Some(Arc::clone(&self.events))
+    pub fn events_stored(&self) -> Arc<dyn TableProvider> {
+        Arc::clone(&self.events)
     }
 
     /// The messages that are not in the table yet.
@@ -96,22 +143,15 @@ impl Archive {
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         let inner = &self.inner;
         loop {
-            let (lacking, days, calls) = {
+            {
                 let mut sequencer = inner.sequencer.lock();
                 inner.advance_locked(&mut sequencer);
-                if sequencer.lacking.is_empty() {
+                if sequencer.calls.lacking.is_empty() && sequencer.recordings.lacking.is_empty() {
                     return Ok(take(&sequencer, Arc::clone(&inner.decoder)));
                 }
-                (sequencer.lacking.clone(), sequencer.lacking_days(), Arc::clone(&sequencer.calls))
-            };
-            let stored = stored_rows(inner, &calls, &lacking, Some(&days)).await?;
-            let mut sequencer = inner.sequencer.lock();
-            if !Arc::ptr_eq(&sequencer.calls, &calls) {
-                // A fold or swap came between: what was read may be of before it.
-                continue;
             }
-            sequencer.supply(stored);
-            sequencer.lacking.retain(|id| !lacking.contains(id));
+            complete::<CallState>(inner).await?;
+            complete::<RecordingState>(inner).await?;
         }
     }
 
@@ -125,22 +165,15 @@ impl Archive {
             return Ok(current);
         }
         let inner = &self.inner;
-        let Version { watermark, number, .. } = {
-            let sequencer = inner.sequencer.lock();
-            let mut versions = sequencer.history.iter().rev();
-            let known = versions.find(|version| version.watermark.is_none_or(|mark| mark <= offset));
-            *known.ok_or_else(|| Error::Gone(format!("the calls as of offset {offset}")))?
-        };
-        let calls = inner.tables.lock().await.calls.provider_at(number).await?;
-        let overlay = overlay_as_of(inner, &calls, &current, watermark, offset).await?;
+        let (calls, recordings) = as_of(inner, &current, offset).await?;
         let filtered = inner.session.read_table(Arc::clone(&current.events))?;
         let filtered = filtered.filter(col("offset").lt_eq(lit(offset.0.cast_signed())))?;
         Ok(Snapshot {
             offset: Some(offset),
             time: current.time,
             calls,
+            recordings,
             events: Arc::new(ViewTable::new(filtered.into_unoptimized_plan(), None)),
-            overlay,
             tail: current.tail.until(offset),
             decoder: Arc::clone(&inner.decoder),
         })
@@ -151,74 +184,82 @@ fn take(sequencer: &Sequencer, decoder: Arc<dyn Decoder>) -> Snapshot {
     Snapshot {
         offset: sequencer.last,
         time: now(),
-        calls: Arc::clone(&sequencer.calls),
+        calls: Part::of(&sequencer.calls),
+        recordings: Part::of(&sequencer.recordings),
         events: Arc::clone(&sequencer.events),
-        overlay: sequencer.overlay.clone(),
         tail: sequencer.tail.view(),
         decoder,
     }
 }
 
-/// The final rows of these calls.
-async fn stored_rows(
+/// Reads the final rows that entries in memory lack.
+async fn complete<S: Projected>(inner: &Inner) -> Result<(), Error> {
+    let (lacking, days, table) = {
+        let sequencer = inner.sequencer.lock();
+        let projection = S::of(&sequencer);
+        if projection.lacking.is_empty() {
+            return Ok(());
+        }
+        (projection.lacking.clone(), projection.lacking_days(), Arc::clone(&projection.table))
+    };
+    let stored = stored_rows(inner, &table, &lacking, Some(&days)).await?;
+    let mut sequencer = inner.sequencer.lock();
+    let projection = S::of_mut(&mut sequencer);
+    // If a fold or swap came between, what was read may be of before it: the caller tries again.
+    if Arc::ptr_eq(&projection.table, &table) {
+        projection.supply(stored);
+        projection.lacking.retain(|id| !lacking.contains(id));
+    }
+    Ok(())
+}
+
+/// The final rows of these ids.
+async fn stored_rows<S: State>(
     inner: &Inner,
-    calls: &Arc<dyn TableProvider>,
+    table: &Arc<dyn TableProvider>,
     wanted: &HashSet<Arc<str>>,
     days: Option<&[i32]>,
-) -> Result<Vec<crate::rows::KeyedCall>, Error> {
+) -> Result<Vec<Keyed<S>>, Error> {
     let ids = wanted.iter().map(|id| lit(id.to_string())).collect();
-    let mut filter = col("tier").eq(lit("final")).and(col("call_id").in_list(ids, false));
+    let mut filter = col("tier").eq(lit("final")).and(col(S::ID).in_list(ids, false));
     if let Some(days) = days {
         filter = in_days(&day_names(days)).and(filter);
     }
-    lake::read::states(&inner.session, calls, filter).await
+    lake::read::states(&inner.session, table, filter).await
 }
 
-/// Parts and messages between a version's watermark and the offset, whole.
-async fn overlay_as_of(
-    inner: &Inner,
-    calls: &Arc<dyn TableProvider>,
-    current: &Snapshot,
-    watermark: Option<Offset>,
-    offset: Offset,
-) -> Result<Overlay, Error> {
-    let parts = lake::read::states(&inner.session, calls, col("tier").eq(lit("part"))).await?;
-    let homes = lake::read::homes(&inner.session, calls).await?;
-    let mut then = Sequencer {
-        tail: Tail::default(),
-        overlay: Overlay::default(),
-        duplicates: super::duplicates::Duplicates::default(),
-        keyer: super::startup::restore_keyer(&inner.session, calls, &current.events, watermark, inner.decoder.as_ref())
-            .await?,
-        homes: std::collections::HashMap::new(),
-        dirty: HashSet::new(),
-        lacking: HashSet::new(),
-        last: watermark,
-        events_watermark: Some(offset),
-        calls_watermark: watermark,
-        events: Arc::clone(&current.events),
-        calls: Arc::clone(calls),
-        history: Vec::new(),
+/// The version of the table to which nothing later than the offset has come, with its parts.
+async fn version_as_of<S: Projected>(inner: &Inner, offset: Offset) -> Result<Projection<S>, Error> {
+    let Version { watermark, number, .. } = {
+        let sequencer = inner.sequencer.lock();
+        let mut versions = S::of(&sequencer).history.iter().rev();
+        let known = versions.find(|version| version.watermark.is_none_or(|mark| mark <= offset));
+        *known.ok_or_else(|| Error::Gone(format!("the archive as of offset {offset}")))?
     };
-    for home in homes {
-        let known = then.homes.entry(home_key(&home.call_id));
-        known.or_insert(super::sequencer::Home { day: home.day, stored: false }).stored |= home.is_final;
-    }
-    for part in parts {
-        let lacks_stored = then.homes.get(&home_key(&part.call_id)).is_some_and(|home| home.stored);
-        if lacks_stored {
-            then.lacking.insert(Arc::clone(&part.call_id));
-        }
-        let make = || Entry { call: part.clone(), lacks_stored };
-        then.overlay
-            .update(&part.call_id, make, |entry| Arc::make_mut(&mut entry.call.state).merge((*part.state).clone()));
-    }
+    let table = S::table(&mut *inner.tables.lock().await).provider_at(number).await?;
+    let mut projection = Projection::new(table, watermark);
+    load_projection(&inner.session, &mut projection).await?;
+    Ok(projection)
+}
+
+/// Both projections as of the offset: an earlier version of each table, and the messages since, whole.
+async fn as_of(
+    inner: &Inner,
+    current: &Snapshot,
+    offset: Offset,
+) -> Result<(Part<CallState>, Part<RecordingState>), Error> {
+    let calls = version_as_of::<CallState>(inner, offset).await?;
+    let recordings = version_as_of::<RecordingState>(inner, offset).await?;
+    let decoder = inner.decoder.as_ref();
+    let keyer = restore_keyer(&inner.session, &calls.table, &current.events, calls.watermark, decoder).await?;
+    let watermark = calls.watermark.min(recordings.watermark);
+    let mut then = Sequencer::new(Arc::clone(&current.events), Some(offset), calls, recordings);
+    then.keyer = keyer;
     let mut stream =
         std::pin::pin!(lake::read::messages(&inner.session, &current.events, watermark, Some(offset)).await?);
     while let Some(messages) = stream.try_next().await? {
         for stored in messages {
-            let message = Message::new(stored.event, inner.decoder.as_ref());
-            then.take(arrival(stored.offset, message));
+            then.take(arrival(stored.offset, Message::new(stored.event, decoder)));
         }
     }
     let tail: Vec<_> = current.tail.events().filter(|logged| logged.offset <= offset).cloned().collect();
@@ -226,11 +267,17 @@ async fn overlay_as_of(
         let message = Message { event: (*logged.event).clone(), decoded: (*logged.decoded).clone() };
         then.take(arrival(logged.offset, message));
     }
-    if !then.lacking.is_empty() {
-        let stored = stored_rows(inner, calls, &then.lacking.clone(), None).await?;
-        then.supply(stored);
+    supply_lacking(inner, &mut then.calls).await?;
+    supply_lacking(inner, &mut then.recordings).await?;
+    Ok((Part::of(&then.calls), Part::of(&then.recordings)))
+}
+
+async fn supply_lacking<S: State>(inner: &Inner, projection: &mut Projection<S>) -> Result<(), Error> {
+    if !projection.lacking.is_empty() {
+        let stored = stored_rows(inner, &projection.table, &projection.lacking.clone(), None).await?;
+        projection.supply(stored);
     }
-    Ok(then.overlay)
+    Ok(())
 }
 
 pub(super) fn arrival(first: Offset, message: Message) -> Arrived {

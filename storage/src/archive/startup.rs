@@ -1,6 +1,5 @@
 //! Opening an archive: lock, recovery, what the tables know, and the log's messages behind it.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -12,17 +11,17 @@ use tokio::sync::{Notify, watch};
 
 use super::duplicates::{Duplicates, KEPT_MESSAGES};
 use super::keyer::{Keyer, MADE_KEY};
-use super::overlay::{Entry, Overlay};
-use super::sequencer::{Arrived, Home, Sequencer, home_key};
-use super::tail::Tail;
+use super::projection::{Home, Projection, home_key};
+use super::sequencer::{Arrived, Sequencer};
 use super::{Archive, ArchiveConfig, Carry, Inner, Message, Tables};
-use crate::call::Seen;
+use crate::call::{CallState, Seen};
 use crate::error::{Context, Error};
 use crate::event::{Offset, Source, now};
 use crate::fact::{DUPLICATE_WINDOW, Decoder};
 use crate::lake::{self, Table};
 use crate::log::embedded::EmbeddedLog;
 use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
+use crate::rows::State;
 
 /// Stored messages that are looked through for the last one of each call without an id.
 const RECENT_MESSAGES: u64 = 20_000;
@@ -51,9 +50,11 @@ impl Archive {
         let session = lake::session();
         let state = Arc::new(session.state());
         let events = Table::events(&directory, log.identity(), Arc::clone(&state)).await?;
-        let calls = Table::calls(&directory, log.identity(), state).await?;
-        check(&events, &calls, log.bounds())?;
-        let mut sequencer = restore(&session, &events, &calls, decoder.as_ref(), &config).await?;
+        let calls = Table::calls(&directory, log.identity(), Arc::clone(&state)).await?;
+        let recordings = Table::recordings(&directory, log.identity(), state).await?;
+        let tables = Tables { events, calls, recordings };
+        check(&tables, log.bounds())?;
+        let mut sequencer = restore(&session, &tables, decoder.as_ref(), &config).await?;
         catch_up(&session, &mut sequencer, log.bounds(), decoder.as_ref()).await?;
         replay(&log, &mut sequencer, decoder.as_ref())?;
         let arrived = Arc::new(Mutex::new(Vec::new()));
@@ -63,15 +64,15 @@ impl Archive {
         let inner = Arc::new(Inner {
             tail_bytes: AtomicU64::new(sequencer.tail.bytes()),
             in_flight: AtomicU64::default(),
-            parts_since: Mutex::new((sequencer.overlay.len() > 0).then(std::time::Instant::now)),
             config,
             decoder,
             log,
             arrived,
             visible,
             sequencer: Mutex::new(sequencer),
-            tables: tokio::sync::Mutex::new(Tables { events, calls }),
+            tables: tokio::sync::Mutex::new(tables),
             session,
+            looked_up: Mutex::default(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
             background: Mutex::default(),
@@ -112,8 +113,10 @@ fn publisher(arrived: Arc<Mutex<Vec<Arrived>>>, visible: watch::Sender<Option<Of
 }
 
 /// A table must not be ahead of the log, and the log must still have what a table needs.
-fn check(events: &Table, calls: &Table, bounds: Bounds) -> Result<(), Error> {
-    for (name, watermark) in [("events", events.watermark), ("calls", calls.watermark)] {
+fn check(tables: &Tables, bounds: Bounds) -> Result<(), Error> {
+    let Tables { events, calls, recordings } = tables;
+    let named = [("events", events), ("calls", calls), ("recordings", recordings)];
+    for (name, watermark) in named.map(|(name, table)| (name, table.watermark)) {
         let needs = watermark.map_or(0, |offset| offset.0 + 1);
         if needs > bounds.next.0 {
             let end = bounds.next;
@@ -122,8 +125,8 @@ fn check(events: &Table, calls: &Table, bounds: Bounds) -> Result<(), Error> {
                 needs - 1
             )));
         }
-        // What `calls` misses may stand in `events`.
-        let at_rest = name == "calls" && events.watermark.is_some_and(|offset| offset.0 + 1 >= bounds.first.0);
+        // What a projection misses may stand in `events`.
+        let at_rest = name != "events" && events.watermark.is_some_and(|offset| offset.0 + 1 >= bounds.first.0);
         if needs < bounds.first.0 && !at_rest {
             let first = bounds.first;
             return Err(Error::Corrupt(format!(
@@ -131,8 +134,8 @@ fn check(events: &Table, calls: &Table, bounds: Bounds) -> Result<(), Error> {
             )));
         }
     }
-    let used = events.watermark.is_none() && calls.watermark.is_none() && (events.version() > 0 || calls.version() > 0);
-    if used {
+    let without = named.iter().all(|(_, table)| table.watermark.is_none());
+    if without && named.iter().any(|(_, table)| table.version() > 0) {
         return Err(Error::Corrupt(
             "the tables were written under another log, and that log is gone; restore `log/` or start with an empty data directory".into(),
         ));
@@ -142,65 +145,59 @@ fn check(events: &Table, calls: &Table, bounds: Bounds) -> Result<(), Error> {
 
 async fn restore(
     session: &SessionContext,
-    events: &Table,
-    calls: &Table,
+    tables: &Tables,
     decoder: &dyn Decoder,
     config: &ArchiveConfig,
 ) -> Result<Sequencer, Error> {
-    let ignore_calls = config.ignore_calls;
+    let events = tables.events.provider().await?;
+    let calls = restore_projection(session, &tables.calls, config).await?;
+    let recordings = restore_projection(session, &tables.recordings, config).await?;
+    let duplicates = restore_duplicates(session, &tables.events, &events).await?;
+    let keyer = if config.ignore_projections {
+        Keyer::default()
+    } else {
+        restore_keyer(session, &calls.table, &events, calls.watermark, decoder).await?
+    };
+    let mut sequencer = Sequencer::new(events, tables.events.watermark, calls, recordings);
+    sequencer.last = tables.events.watermark.max(tables.calls.watermark).max(tables.recordings.watermark);
+    Ok(Sequencer { duplicates, keyer, ..sequencer })
+}
+
+/// What the table knows: where everything lives, and the parts.
+async fn restore_projection<S: State>(
+    session: &SessionContext,
+    table: &Table,
+    config: &ArchiveConfig,
+) -> Result<Projection<S>, Error> {
     let kept = i64::try_from(config.keep_superseded.as_micros()).unwrap_or(i64::MAX);
-    let since = now().saturating_sub(kept);
-    let (events_table, calls_table) = (events.provider().await?, calls.provider().await?);
-    let mut homes: HashMap<u128, Home> = HashMap::new();
-    let mut in_final = HashSet::new();
+    let mut projection = Projection::new(table.provider().await?, table.watermark);
+    projection.history = table.history(now().saturating_sub(kept)).await?;
+    if config.ignore_projections {
+        return Ok(projection);
+    }
     let damaged = |error: Error| {
-        tracing::error!("the table `calls` cannot be read; `trunklog rebuild` makes it again from the messages");
+        let reason = "cannot be read; `trunklog rebuild` makes it again from the messages";
+        tracing::error!("the table `{}` {reason}", table.name());
         error
     };
-    let stored =
-        if ignore_calls { Vec::new() } else { lake::read::homes(session, &calls_table).await.map_err(damaged)? };
-    for stored in stored {
-        let home = homes.entry(home_key(&stored.call_id)).or_insert(Home { day: stored.day, stored: false });
-        home.stored |= stored.is_final;
-        if stored.is_final {
-            in_final.insert(home_key(&stored.call_id));
-        }
+    load_projection(session, &mut projection).await.map_err(damaged)?;
+    projection.parts_since = (projection.overlay.len() > 0).then(std::time::Instant::now);
+    Ok(projection)
+}
+
+/// Reads homes and parts of the pinned table.
+pub(super) async fn load_projection<S: State>(
+    session: &SessionContext,
+    projection: &mut Projection<S>,
+) -> Result<(), Error> {
+    for stored in lake::read::homes::<S>(session, &projection.table).await? {
+        let home = Home { day: stored.day, stored: false };
+        projection.homes.entry(home_key(&stored.id)).or_insert(home).stored |= stored.is_final;
     }
-    let mut overlay = Overlay::default();
-    let mut lacking = HashSet::new();
-    let is_part = col("tier").eq(lit("part"));
-    let parts = if ignore_calls {
-        Vec::new()
-    } else {
-        lake::read::states(session, &calls_table, is_part).await.map_err(damaged)?
-    };
-    for part in parts {
-        let lacks_stored = in_final.contains(&home_key(&part.call_id));
-        if lacks_stored {
-            lacking.insert(Arc::clone(&part.call_id));
-        }
-        let make = || Entry { call: part.clone(), lacks_stored };
-        overlay.update(&part.call_id, make, |entry| Arc::make_mut(&mut entry.call.state).merge((*part.state).clone()));
+    for part in lake::read::states(session, &projection.table, col("tier").eq(lit("part"))).await? {
+        projection.take_part(part);
     }
-    Ok(Sequencer {
-        tail: Tail::default(),
-        duplicates: restore_duplicates(session, events, &events_table).await?,
-        keyer: if ignore_calls {
-            Keyer::default()
-        } else {
-            restore_keyer(session, &calls_table, &events_table, calls.watermark, decoder).await?
-        },
-        overlay,
-        homes,
-        dirty: HashSet::new(),
-        lacking,
-        last: events.watermark.max(calls.watermark),
-        events_watermark: events.watermark,
-        calls_watermark: calls.watermark,
-        events: events_table,
-        calls: calls_table,
-        history: calls.history(since).await?,
-    })
+    Ok(())
 }
 
 async fn restore_duplicates(
@@ -226,7 +223,7 @@ pub(super) async fn restore_keyer(
     decoder: &dyn Decoder,
 ) -> Result<Keyer, Error> {
     let made = col("source").eq(lit(Source::Voispeed.as_str())).and(col("call_key").like(lit(format!("{MADE_KEY}%"))));
-    let mut stored = lake::read::states(session, calls, made).await?;
+    let mut stored = lake::read::states::<CallState>(session, calls, made).await?;
     let first = |seen: &Option<Seen>| seen.map(|seen| seen.first_offset);
     stored.sort_by_key(|call| first(&call.state.seen));
     let mut keyer = Keyer::default();
@@ -246,18 +243,19 @@ pub(super) async fn restore_keyer(
     Ok(keyer)
 }
 
-/// Takes in what `calls` misses and the log no longer has: it stands in `events`.
+/// Takes in what a projection misses and the log no longer has: it stands in `events`.
 async fn catch_up(
     session: &SessionContext,
     sequencer: &mut Sequencer,
     bounds: Bounds,
     decoder: &dyn Decoder,
 ) -> Result<(), Error> {
-    let needs = sequencer.calls_watermark.map_or(0, |offset| offset.0 + 1);
+    let after = sequencer.calls.watermark.min(sequencer.recordings.watermark);
+    let needs = after.map_or(0, |offset| offset.0 + 1);
     if needs >= bounds.first.0 {
         return Ok(());
     }
-    let (after, until) = (sequencer.calls_watermark, Some(Offset(bounds.first.0 - 1)));
+    let until = Some(Offset(bounds.first.0 - 1));
     let mut stream = std::pin::pin!(lake::read::messages(session, &sequencer.events, after, until).await?);
     while let Some(messages) = stream.try_next().await? {
         for stored in messages {
@@ -269,8 +267,7 @@ async fn catch_up(
 
 /// Takes in the log's messages behind the tables.
 fn replay(log: &EmbeddedLog, sequencer: &mut Sequencer, decoder: &dyn Decoder) -> Result<(), Error> {
-    let watermark = sequencer.events_watermark.min(sequencer.calls_watermark);
-    let mut from = Offset(watermark.map_or(0, |offset| offset.0 + 1)).max(log.bounds().first);
+    let mut from = Offset(sequencer.folded().map_or(0, |offset| offset.0 + 1)).max(log.bounds().first);
     let mut count = 0_u64;
     loop {
         let records = log.read(from, READ_BYTES)?;

@@ -112,7 +112,7 @@ impl Naive {
         let call = self.calls.entry(id.clone()).or_insert_with(|| KeyedCall {
             tenant: event.tenant.as_str().into(),
             source: event.source,
-            call_id: id.as_str().into(),
+            id: id.as_str().into(),
             key: key.as_str().into(),
             day: 0,
             state: Arc::default(),
@@ -124,7 +124,7 @@ impl Naive {
 
     fn hash(&self) -> TableHash {
         let calls: Vec<KeyedCall> = self.calls.values().cloned().collect();
-        hash::hash_calls(&rows::calls(&calls, &Toy).expect("rows"))
+        hash::hash_calls(&rows::shown(&calls, &Toy).expect("rows"))
     }
 }
 
@@ -299,7 +299,7 @@ async fn calls_that_are_gone_or_damaged_are_made_again() {
     let config = ArchiveConfig {
         segment_bytes: 20 << 20,
         min_free_bytes: 0,
-        ignore_calls: true,
+        ignore_projections: true,
         ..ArchiveConfig::new(directory.path())
     };
     let archive = Archive::open(config, Arc::new(Toy)).await.expect("opens without reading calls");

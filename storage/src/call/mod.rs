@@ -201,6 +201,9 @@ pub struct CallState {
     /// Entities that hung up, each with when.
     #[serde(rename = "q", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub releases: BTreeMap<String, Stamp>,
+    /// Recordings that were linked by decision: when last decided, and whether they still are.
+    #[serde(rename = "w", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, ((Micros, Offset), bool)>,
     /// Recording ids.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeSet::is_empty")]
     pub recordings: BTreeSet<String>,
@@ -327,6 +330,17 @@ impl CallState {
         self
     }
 
+    /// Notes a decision that a recording belongs to this call, or no longer does; the archive says when.
+    pub fn link(&mut self, recording_id: impl Into<String>, holds: bool) -> &mut Self {
+        self.links.insert(recording_id.into(), ((0, Offset(0)), holds));
+        self
+    }
+
+    /// Sets when and where in the log decisions were made.
+    pub(crate) fn decided_at(&mut self, at: Micros, offset: Offset) {
+        self.links.values_mut().for_each(|(moment, _)| *moment = (at, offset));
+    }
+
     /// Notes one delivery; the archive calls this for every message, duplicates included.
     pub fn delivered(&mut self, received_at: Micros, offset: Offset) {
         let seen = Seen {
@@ -353,6 +367,7 @@ impl CallState {
         self.transfers.extend(other.transfers);
         other.holds.into_iter().for_each(|(key, value)| merge_hold(&mut self.holds, key, value));
         other.releases.into_iter().for_each(|(key, at)| merge_release(&mut self.releases, key, at));
+        other.links.into_iter().for_each(|(key, value)| merge_entry(&mut self.links, key, value));
         self.recordings.extend(other.recordings);
         merge_seen(&mut self.seen, other.seen);
     }

@@ -8,11 +8,11 @@ mod legs;
 mod outcome;
 mod times;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::direction::{calling_entity, is_person};
 use self::times::{at, clock, first_stamp, span};
-use super::{CallState, Disposition, Mark, Number, Text};
+use super::{CallState, Disposition, Mark, Number, Rank, Stamp, Text};
 use crate::event::{Micros, Source, call_id};
 
 /// One row of `calls`, without tenant, key and bookkeeping. Times in microseconds UTC, durations in milliseconds.
@@ -135,9 +135,9 @@ impl<'a> View<'a> {
             sip_status: self.number(Number::SipStatus),
             released_by: self.released_by(answering),
             state: self.state_name(start),
-            clock: start.map(|stamp| clock(stamp.0)),
+            clock: start.map(|stamp| self.clock(stamp)),
             recording_state: self.recording_state(),
-            recordings: self.state.recordings.iter().cloned().collect(),
+            recordings: self.recordings().into_iter().cloned().collect(),
             dtmf: plain(&self.state.dtmf),
             attributes: plain(&self.state.attributes),
             external_id: call.get(Text::ExternalId).map(str::to_owned),
@@ -179,9 +179,20 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Of a Kazoo call known only from its recording, the start is worked out from that of the recording.
+    fn clock(&self, start: Stamp) -> &'static str {
+        if self.kazoo() && start.0 == Rank::Guess { clock(Rank::Derived) } else { clock(start.0) }
+    }
+
+    /// Those that the sender named and those that were linked by decision.
+    fn recordings(&self) -> BTreeSet<&String> {
+        let linked = self.state.links.iter().filter(|(_, (_, holds))| *holds).map(|(id, _)| id);
+        self.state.recordings.iter().chain(linked).collect()
+    }
+
     fn recording_state(&self) -> &'static str {
         let call = &self.state.call;
-        if call.has(Mark::RecordingAvailable) {
+        if call.has(Mark::RecordingAvailable) || !self.recordings().is_empty() {
             "available"
         } else if call.has(Mark::RecordingFailed) {
             "failed"

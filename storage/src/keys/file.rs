@@ -1,14 +1,12 @@
-//! `keys.json`: its form, and writing it so that a crash leaves the old file or the new one.
+//! `keys.json`: its form, and reading and writing it.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Tenants, seal::Sealed};
-use crate::error::{Context, Error};
+use crate::durable_file;
+use crate::error::Error;
 use crate::event::Micros;
 
 /// The whole file.
@@ -59,37 +57,18 @@ impl StoredKey {
 
 const VERSION: u32 = 1;
 
+/// A missing file means no keys.
 pub(super) fn read(path: &Path) -> Result<KeyFile, Error> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(KeyFile { version: VERSION, ..KeyFile::default() });
-        }
-        Err(error) => return Err(error).context(format!("reading {}", path.display())),
+    let Some(file) = durable_file::read::<KeyFile>(path)? else {
+        return Ok(KeyFile { version: VERSION, ..KeyFile::default() });
     };
-    let file: KeyFile =
-        serde_json::from_slice(&bytes).map_err(|error| Error::Corrupt(format!("{}: {error}", path.display())))?;
     if file.version != VERSION {
         return Err(Error::Corrupt(format!("{}: version {} is not known here", path.display(), file.version)));
     }
     Ok(file)
 }
 
-/// Writes a temporary file next to it, syncs it, renames it into place and syncs the directory.
+/// Durable when it returns.
 pub(super) fn write(path: &Path, file: &KeyFile) -> Result<(), Error> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory).context(format!("creating {}", directory.display()))?;
-    let bytes = serde_json::to_vec_pretty(file).map_err(|error| Error::Config(error.to_string()))?;
-    let temporary = path.with_extension("json.tmp");
-    let what = || format!("writing {}", temporary.display());
-    // A file left by a crash may have other permissions, so it is not reused.
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context(what()),
-        _ => {}
-    }
-    let mut output = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).context(what())?;
-    output.write_all(&bytes).context(what())?;
-    output.sync_all().context(what())?;
-    std::fs::rename(&temporary, path).context(format!("renaming to {}", path.display()))?;
-    File::open(directory).and_then(|handle| handle.sync_all()).context(format!("syncing {}", directory.display()))
+    durable_file::write(path, file)
 }

@@ -8,7 +8,7 @@ mod access;
 mod address;
 mod file;
 mod seal;
-mod token;
+pub(crate) mod token;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

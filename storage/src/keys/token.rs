@@ -11,8 +11,8 @@ use crate::error::{Context, Error};
 pub const TOKEN_PREFIX: &str = "tlk_";
 
 /// 62^43 > 2^256. Letters and digits only: the token stands unchanged in URLs, forms and shells.
-const TOKEN_LETTERS: usize = 43;
-const ID_LETTERS: usize = 20;
+pub(crate) const TOKEN_LETTERS: usize = 43;
+pub(crate) const ID_LETTERS: usize = 20;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A fresh token of 256 random bits.
@@ -26,7 +26,7 @@ pub(super) fn generate_id() -> Result<String, Error> {
 }
 
 /// What is stored instead of a token. A plain hash suffices: there are 2^256 tokens to try.
-pub(super) fn hash(token: &str) -> [u8; 32] {
+pub(crate) fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
@@ -35,7 +35,8 @@ pub fn looks_like_token(text: &str) -> bool {
     text.starts_with(TOKEN_PREFIX)
 }
 
-fn random_letters(count: usize) -> Result<String, Error> {
+/// Random letters and digits, all equally likely.
+pub(crate) fn random_letters(count: usize) -> Result<String, Error> {
     let mut letters = String::with_capacity(count);
     while letters.len() < count {
         // Bytes from 248 on would make the first letters likelier than the others.

@@ -1,4 +1,4 @@
-//! The Delta tables at rest: `events` and `calls`.
+//! The Delta tables at rest: `events`, `calls` and `recordings`.
 //!
 //! Rules that every commit here keeps (break one and rows double or vanish):
 //! - a fold commit carries the log's offset as application transaction under an id that contains the log's identity,
@@ -75,6 +75,16 @@ impl Table {
         Table::open(tables, "calls", identity, &schema::calls_table(), &["day", "tier"], bloom, session).await
     }
 
+    /// Opens or makes `recordings`.
+    ///
+    /// # Errors
+    /// If the table cannot be read or made.
+    pub async fn recordings(tables: &Path, identity: &str, session: Arc<SessionState>) -> Result<Table, Error> {
+        let bloom = &["recording_id", "call_id", "sha256", "uploaded_as"];
+        let schema = schema::recordings_table();
+        Table::open(tables, "recordings", identity, &schema, &["day", "tier"], bloom, session).await
+    }
+
     /// Opens or makes `events`.
     ///
     /// # Errors
@@ -146,6 +156,11 @@ impl Table {
         // Commits of former processes count too; one checkpoint too many at a start costs little.
         table.since_checkpoint = table.version().min(CHECKPOINT_EVERY);
         Ok(table)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// The version that reads and commits refer to.

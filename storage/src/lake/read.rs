@@ -1,4 +1,4 @@
-//! The archive's own reads of the stored tables: call states, key homes, recent fingerprints, messages in order.
+//! The archive's own reads of the stored tables: states, homes, recent fingerprints, messages in order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use futures::{Stream, StreamExt, TryStreamExt};
 
 use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source};
-use crate::rows::{KeyedCall, decode_state, parse_day};
+use crate::rows::{Keyed, State, decode_state, parse_day};
 
-/// Where a stored call lives.
+/// Where a stored state lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredCall {
+pub struct StoredHome {
     /// Our id.
-    pub call_id: String,
+    pub id: String,
     /// Home day, in days since 1970-01-01.
     pub day: i32,
     /// In the final tier.
@@ -81,49 +81,55 @@ fn scan(
     Ok(frame.select(columns)?)
 }
 
-/// Where every stored call lives.
-pub async fn homes(session: &SessionContext, calls: &Arc<dyn TableProvider>) -> Result<Vec<StoredCall>, Error> {
+/// Where every stored call or recording lives.
+pub async fn homes<S: State>(
+    session: &SessionContext,
+    table: &Arc<dyn TableProvider>,
+) -> Result<Vec<StoredHome>, Error> {
     let mut stream =
-        scan(session, calls, None, vec![col("call_id"), as_text("day"), as_text("tier")])?.execute_stream().await?;
+        scan(session, table, None, vec![col(S::ID), as_text("day"), as_text("tier")])?.execute_stream().await?;
     let mut homes = Vec::new();
     while let Some(batch) = stream.try_next().await? {
-        let (ids, days, tiers) = (text(&batch, "call_id")?, text(&batch, "day")?, text(&batch, "tier")?);
+        let (ids, days, tiers) = (text(&batch, S::ID)?, text(&batch, "day")?, text(&batch, "tier")?);
         for row in 0..batch.num_rows() {
             let day = parse_day(days.value(row)).ok_or_else(|| missing("day"))?;
-            homes.push(StoredCall { call_id: ids.value(row).to_owned(), day, is_final: tiers.value(row) == "final" });
+            homes.push(StoredHome { id: ids.value(row).to_owned(), day, is_final: tiers.value(row) == "final" });
         }
     }
     Ok(homes)
 }
 
 /// The states of the stored rows that match.
-pub async fn states(
+pub async fn states<S: State>(
     session: &SessionContext,
-    calls: &Arc<dyn TableProvider>,
+    table: &Arc<dyn TableProvider>,
     filter: Expr,
-) -> Result<Vec<KeyedCall>, Error> {
-    let columns = vec![col("tenant"), col("source"), col("call_id"), col("call_key"), as_text("day"), col("fold")];
-    let mut stream = scan(session, calls, Some(filter), columns)?.execute_stream().await?;
-    let mut calls = Vec::new();
+) -> Result<Vec<Keyed<S>>, Error> {
+    let mut columns = vec![col("tenant"), col("source"), col(S::ID), as_text("day"), col("fold")];
+    if S::KEY != S::ID {
+        columns.push(col(S::KEY));
+    }
+    let mut stream = scan(session, table, Some(filter), columns)?.execute_stream().await?;
+    let mut states = Vec::new();
     while let Some(batch) = stream.try_next().await? {
         let (tenants, sources) = (text(&batch, "tenant")?, text(&batch, "source")?);
-        let (ids, keys, days) = (text(&batch, "call_id")?, text(&batch, "call_key")?, text(&batch, "day")?);
+        let (ids, keys, days) = (text(&batch, S::ID)?, text(&batch, S::KEY)?, text(&batch, "day")?);
         let folds = batch
             .column_by_name("fold")
             .and_then(|column| column.as_binary_opt::<i32>())
             .ok_or_else(|| missing("fold"))?;
         for row in 0..batch.num_rows() {
-            calls.push(KeyedCall {
+            states.push(Keyed {
                 tenant: tenants.value(row).into(),
                 source: source(sources.value(row))?,
-                call_id: ids.value(row).into(),
+                id: ids.value(row).into(),
                 key: keys.value(row).into(),
                 day: parse_day(days.value(row)).ok_or_else(|| missing("day"))?,
                 state: Arc::new(decode_state(folds.value(row))?),
             });
         }
     }
-    Ok(calls)
+    Ok(states)
 }
 
 /// Fingerprints of stored messages received since, or at this offset or after.

@@ -10,5 +10,6 @@ mod messages;
 mod operations;
 mod own_writes;
 mod reading;
+mod recordings;
 mod secrets;
 mod truth;

@@ -207,22 +207,6 @@ fn without_bookkeeping(rows: Option<Vec<Map<String, Value>>>) -> Option<Vec<Map<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn recordings_are_not_implemented_yet() {
-    let server = Server::start();
-    let key = server.key("acme", &["ingest:*"]);
-    let path = "/in/kazoo/recordings/call_recording_4f1c9d%4010.1.2.3.mp3?call_id=4f1c9d%4010.1.2.3";
-    let request = Request {
-        method: "PUT",
-        path,
-        key: Some(&key),
-        content_type: Some("audio/mpeg"),
-        body: vec![1; 64],
-        ..Request::default()
-    };
-    server.send(request).await.expect(501);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_placetel_key_with_a_shared_secret_wants_the_signature() {
     use hmac::{Hmac, Mac};
     let server = Server::start();

@@ -8,7 +8,7 @@ use super::super::wire::{FORM, Fields, JSON, Message, Script};
 use super::{ACCOUNT, CARRIER, REALM};
 
 /// From the year 0 to 1970: Kazoo counts gregorian seconds.
-const GREGORIAN: i64 = 62_167_219_200;
+pub const GREGORIAN: i64 = 62_167_219_200;
 const ROUTES: [&str; 2] = ["/kazoo/hook", "/virtualpbx/hook"];
 
 /// How the hook is configured.

@@ -1,9 +1,10 @@
-//! Kazoo (IP Telecoms) and VirtualPBX: pivot requests, one set of webhooks per leg, and debug documents.
+//! Kazoo (IP Telecoms) and VirtualPBX: pivot requests, one set of webhooks per leg, recordings, and debug documents.
 //!
 //! Truth: with webhooks every time stands in a message; a call of which only pivot requests are sent stays open.
 
 mod hook;
 mod pivot;
+mod recording;
 
 use trunklog_storage::event::Source;
 
@@ -11,6 +12,7 @@ use super::model::{Agent, Call, Direction};
 use super::truth::Truth;
 use super::wire::Script;
 use hook::{Format, Leg, Release};
+use recording::Conversation;
 
 /// The account that all simulated Kazoo messages name.
 const ACCOUNT: &str = "5e1f0c7a9b3d4e6f8091a2b3c4d5e6f7";
@@ -182,7 +184,15 @@ fn with_hooks(call: &mut Call, parties: &Parties, digits: Vec<(String, String)>,
         hook::answered(call, format, &a_leg, times.answer, script);
     }
     hook::destroyed(call, format, &a_leg, times.start, &a_release, script);
-    script.truths.push(truth(call, parties, &times, ending, (endpoint, digits)));
+    let owner = endpoint.name.clone();
+    let mut truth = truth(call, parties, &times, ending, (endpoint, digits));
+    if answered {
+        let talk = Conversation { answer: times.answer, end: times.end, owner: owner.as_deref() };
+        recording::uploads(call, parties, &talk, &mut truth, script);
+    } else {
+        truth.text("recording_state", "none");
+    }
+    script.truths.push(truth);
 }
 
 /// Who took the call, as far as that is beyond doubt.

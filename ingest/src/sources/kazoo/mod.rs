@@ -1,8 +1,9 @@
-//! Kazoo, as IP Telecoms and VirtualPBX run it: pivot requests, webhooks and pivot debug documents.
+//! Kazoo, as IP Telecoms and VirtualPBX run it: pivot requests, webhooks, pivot debug documents and recordings.
 //!
 //! A pivot request ([`pivot`]) says that a call started and asks how to route it; a webhook ([`hook`]) reports one
-//! stage of one leg; a debug document ([`debug`]) repeats a pivot request that may have been missed. The key of a
-//! call is its A-leg's call id. [`route`] takes the requests and answers as the PBX expects.
+//! stage of one leg; a debug document ([`debug`]) repeats a pivot request that may have been missed; a recording
+//! ([`recording`]) is uploaded when its call is over. The key of a call is its A-leg's call id. [`route`] takes the
+//! requests and answers as the PBX expects.
 
 mod causes;
 mod clock;
@@ -10,6 +11,8 @@ mod debug;
 mod fields;
 mod hook;
 mod pivot;
+mod record;
+mod recording;
 mod route;
 
 #[cfg(test)]
@@ -30,6 +33,7 @@ pub fn decode(event: &Event, _settings: &TenantSettings) -> Decoded {
         "pivot" => pivot::decode(event),
         "debug" => debug::decode(event),
         "hook" => hook::decode(event),
+        "recording" => recording::decode(event),
         name if name.starts_with("channel_") => hook::decode(event),
         _ => decode_unknown(event),
     }

@@ -1,18 +1,18 @@
 //! The routes of a Kazoo and their answers. A call waits for the answer to a pivot request; a webhook that is not
 //! answered with 200 is switched off by the PBX.
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, any, on, post};
+use axum::routing::{MethodFilter, on, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use trunklog_storage::archive::Receipt;
 use trunklog_storage::event::{Event, Source};
 
 use super::fields::{Fields, Spelling};
-use super::{debug, hook, pivot};
+use super::record::Recorder;
+use super::{debug, hook, pivot, recording};
 use crate::IngestState;
 use crate::accept::{Inbound, accept_events, counts, stored};
 use crate::reject::{Refusal, problem};
@@ -39,10 +39,17 @@ pub fn routes(source: Source) -> Router<IngestState> {
             "/pivot/debug",
             post(move |State(state): State<IngestState>, request: Request| receive_debug(state, source, request)),
         )
-        .route(
-            "/recordings/{*path}",
-            any(move |State(state): State<IngestState>, request: Request| refuse_recording(state, source, request)),
-        )
+        .merge(recordings(source))
+}
+
+/// Uploads. Senders that put the file name into the query come without a path of their own.
+fn recordings(source: Source) -> Router<IngestState> {
+    let methods = MethodFilter::GET.or(MethodFilter::HEAD).or(MethodFilter::PUT).or(MethodFilter::POST);
+    let serve = on(methods, move |State(state): State<IngestState>, request: Request| {
+        recording::route::serve(state, source, request)
+    });
+    let paths = ["/recordings", "/recordings/", "/recordings/{*path}"];
+    paths.into_iter().fold(Router::new(), |router, path| router.route(path, serve.clone()))
 }
 
 async fn receive_pivot(state: IngestState, source: Source, request: Request) -> Result<Response, Refusal> {
@@ -54,7 +61,8 @@ async fn receive_pivot(state: IngestState, source: Source, request: Request) -> 
     check_account(tenant, fields.as_ref().and_then(pivot::account))?;
     let receipt = append(&state, event).await?;
     let number = fields.as_ref().and_then(pivot::called);
-    Ok(stored(answer(tenant, number), &receipt))
+    let recorder = Recorder::of(&settings, &inbound, fields.as_ref());
+    Ok(stored(answer(tenant, number, recorder.as_ref()), &receipt))
 }
 
 async fn receive_hook(state: IngestState, source: Source, request: Request) -> Result<Response, Refusal> {
@@ -83,14 +91,6 @@ async fn receive_debug(state: IngestState, source: Source, request: Request) -> 
     Ok(counts(&accept_events(&state, events).await?))
 }
 
-/// Recordings come with a later version; until then their senders learn it, if their key is good.
-async fn refuse_recording(state: IngestState, source: Source, request: Request) -> Result<Response, Refusal> {
-    let (parts, _) = request.into_parts();
-    // The recording is not read, however long it says it is.
-    Inbound::read(&state, Request::from_parts(parts, Body::empty()), source, usize::MAX, &[]).await?;
-    Err(Refusal::NotImplemented("recordings are not taken yet".to_owned()))
-}
-
 async fn read(state: &IngestState, request: Request, source: Source, limit: usize) -> Result<Inbound, Refusal> {
     let inbound = Inbound::read(state, request, source, limit, &[]).await?;
     if inbound.is_empty() {
@@ -105,7 +105,7 @@ async fn append(state: &IngestState, event: Event) -> Result<Receipt, Refusal> {
 }
 
 /// The sender asserts its account; a tenant may say which ones are its own.
-fn check_account(tenant: &TenantSettings, account: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn check_account(tenant: &TenantSettings, account: Option<&str>) -> Result<(), Refusal> {
     let known = |account: &str| tenant.kazoo_accounts.iter().any(|own| own.eq_ignore_ascii_case(account));
     match account {
         Some(account) if !tenant.kazoo_accounts.is_empty() && !known(account) => {
@@ -124,11 +124,13 @@ fn check_accounts(tenant: &TenantSettings, documents: &[Event]) -> Result<(), Re
     accounts.try_for_each(|account| check_account(tenant, Some(&account)))
 }
 
-/// The callflow for the called number. Without one, the PBX takes any 404 as the sign to go on by itself.
-fn answer(tenant: &TenantSettings, number: Option<&str>) -> Response {
-    match callflow(tenant, number) {
-        Some(callflow) => Json(callflow).into_response(),
-        None => problem(StatusCode::NOT_FOUND, "no-callflow", "no callflow is configured for this number", false),
+/// The callflow for the called number, recorded if wanted. Without one, the PBX takes any 404 as the sign to go on by
+/// itself.
+fn answer(tenant: &TenantSettings, number: Option<&str>, recorder: Option<&Recorder>) -> Response {
+    match (callflow(tenant, number), recorder) {
+        (Some(callflow), Some(recorder)) => Json(recorder.before(callflow)).into_response(),
+        (Some(callflow), None) => Json(callflow).into_response(),
+        (None, _) => problem(StatusCode::NOT_FOUND, "no-callflow", "no callflow is configured for this number", false),
     }
 }
 

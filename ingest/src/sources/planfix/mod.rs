@@ -2,6 +2,7 @@
 
 mod contact;
 pub mod decode;
+pub mod links;
 mod route;
 
 pub use route::routes;

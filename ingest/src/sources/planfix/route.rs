@@ -5,11 +5,14 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use trunklog_storage::event::Source;
+use trunklog_storage::archive::Receipt;
+use trunklog_storage::error::Error;
+use trunklog_storage::event::{Event, Source};
 
-use super::contact;
+use super::{contact, links};
 use crate::IngestState;
 use crate::accept::{Inbound, accept_events, stored};
+use crate::fetch::FetchRequest;
 use crate::form::Form;
 use crate::reject::Refusal;
 
@@ -45,12 +48,30 @@ async fn take(state: &IngestState, request: Request) -> Result<Response, Refusal
             None => invalid_parameters(),
         });
     }
-    let receipts = accept_events(state, vec![event]).await?;
+    let receipts = match links::in_fields(&event.tenant, event.received_at, &fields) {
+        Some(link) => accept_link(state, event, link).await?,
+        None => accept_events(state, vec![event]).await?,
+    };
     Ok(match receipts.last() {
         Some(receipt) if receipt.quarantined => stored(invalid_parameters(), receipt),
         Some(receipt) => stored(accepted(), receipt),
         None => accepted(),
     })
+}
+
+/// Stores the message and then has its file fetched. A task of its own, because a sender that hangs up ends this
+/// request, and the file of a message that is stored already must be fetched all the same.
+async fn accept_link(state: &IngestState, event: Event, link: FetchRequest) -> Result<Vec<Receipt>, Refusal> {
+    let state = state.clone();
+    let accepting = tokio::spawn(async move {
+        let receipts = accept_events(&state, vec![event]).await?;
+        // A repeat's file is fetched already, or on its way.
+        if receipts.last().is_some_and(|receipt| !receipt.duplicate && !receipt.quarantined) {
+            state.fetcher.request(link);
+        }
+        Ok::<_, Refusal>(receipts)
+    });
+    accepting.await.map_err(|_| Refusal::from(Error::Closed))?
 }
 
 fn accepted() -> Response {

@@ -152,7 +152,8 @@ impl<'a> View<'a> {
         let recording_only = || {
             let call = &self.state.call;
             let announced = call.has(Mark::RecordingExpected) || call.has(Mark::RecordingAvailable);
-            announced && start.is_none() && self.state.legs.is_empty() && call.answer.is_none()
+            let said = start.is_some_and(|stamp| stamp.0 > Rank::Guess);
+            announced && !said && self.state.legs.is_empty() && call.answer.is_none()
         };
         match (self.closed, known) {
             (true, true) => "closed",

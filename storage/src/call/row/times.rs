@@ -10,15 +10,15 @@ use crate::event::{Micros, Source};
 impl<'a> View<'a> {
     pub(super) fn start(&self, ended: Option<Micros>) -> Option<Stamp> {
         let CallState { call, legs, .. } = self.state;
-        let claimed = if self.kazoo() && call.start.is_some() {
-            call.start
-        } else {
-            first_stamp(&call.start, legs.values().map(|leg| &leg.start))
-        };
-        claimed.or_else(|| {
+        // The start of a recording is but a guess at that of its call.
+        let said = call.start.filter(|start| start.0 > Rank::Guess);
+        let claimed =
+            if self.kazoo() && said.is_some() { said } else { first_stamp(&said, legs.values().map(|leg| &leg.start)) };
+        let derived = || {
             let length = self.number(Number::Duration).or_else(|| self.sent_talk().filter(|ms| *ms > 0))?;
             Some(Stamp(Rank::Derived, ended? - length * 1000))
-        })
+        };
+        claimed.or_else(derived).or(call.start)
     }
 
     pub(super) fn answer(&self, answered: bool, ended: Option<Micros>) -> Option<Stamp> {

@@ -1,0 +1,154 @@
+//! Looking for calls and recordings by what is known of them, for the archive's own workers.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::{Expr, col, lit};
+
+use super::Archive;
+use super::arrivals::{Arrivals, arrivals};
+use super::projection::home_key;
+use super::snapshot::Part;
+use crate::error::Error;
+use crate::lake;
+use crate::rows::{Keyed, KeyedCall, KeyedRecording, State};
+
+/// Rows that are remembered.
+const LOOKED_UP: usize = 4096;
+
+/// Stored rows that were looked up lately, of one version of the table.
+#[derive(Default)]
+pub(super) struct LookedUp {
+    table: Option<Arc<dyn TableProvider>>,
+    rows: HashMap<Arc<str>, KeyedRecording>,
+}
+
+impl LookedUp {
+    fn get(&self, table: &Arc<dyn TableProvider>, id: &str) -> Option<KeyedRecording> {
+        let same = self.table.as_ref().is_some_and(|known| Arc::ptr_eq(known, table));
+        self.rows.get(id).filter(|_| same).cloned()
+    }
+
+    fn remember(&mut self, table: Arc<dyn TableProvider>, row: KeyedRecording) {
+        let same = self.table.as_ref().is_some_and(|known| Arc::ptr_eq(known, &table));
+        if !same || self.rows.len() >= LOOKED_UP {
+            self.rows.clear();
+        }
+        self.table = Some(table);
+        self.rows.insert(Arc::clone(&row.id), row);
+    }
+}
+
+impl Archive {
+    /// Whether bytes of this recording were acknowledged before.
+    pub fn knows_recording(&self, recording_id: &str) -> bool {
+        self.inner.advance();
+        let sequencer = self.inner.sequencer.lock();
+        sequencer.recordings.homes.contains_key(&home_key(recording_id))
+    }
+
+    /// The recording of this id, as a snapshot taken now would show it. Cheap: players ask for one piece after the other.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub async fn recording(&self, recording_id: &str) -> Result<Option<KeyedRecording>, Error> {
+        self.inner.advance();
+        let table = {
+            let sequencer = self.inner.sequencer.lock();
+            let recordings = &sequencer.recordings;
+            match recordings.overlay.get(recording_id) {
+                Some(entry) if !entry.lacks_stored => return Ok(Some(entry.keyed.clone())),
+                // Its stored row is not merged in yet: no row that was remembered is whole.
+                Some(_) => None,
+                None if !recordings.homes.contains_key(&home_key(recording_id)) => return Ok(None),
+                None => Some(Arc::clone(&recordings.table)),
+            }
+        };
+        let known = table.as_ref().and_then(|table| self.inner.looked_up.lock().get(table, recording_id));
+        if known.is_some() {
+            return Ok(known);
+        }
+        let wanted = |keyed: &KeyedRecording| *keyed.id == *recording_id;
+        let found = self.find_recordings(col("recording_id").eq(lit(recording_id)), wanted).await?.into_iter().next();
+        if let (Some(table), Some(found)) = (table, &found) {
+            self.inner.looked_up.lock().remember(table, found.clone());
+        }
+        Ok(found)
+    }
+
+    /// Every recording whose bytes are acknowledged from now on, in log order. What comes is what that message said.
+    pub fn subscribe_recordings(&self) -> Arrivals {
+        let (announcer, arrivals) = arrivals();
+        self.inner.sequencer.lock().subscribers.push(announcer);
+        arrivals
+    }
+
+    /// Whether the bytes of this recording were looked at; `None` when memory does not tell.
+    pub fn is_probed(&self, recording_id: &str) -> Option<bool> {
+        self.inner.advance();
+        let sequencer = self.inner.sequencer.lock();
+        let entry = sequencer.recordings.overlay.get(recording_id)?;
+        Some(entry.keyed.state.probed().is_some())
+    }
+
+    /// Threads of lower priority, for work that nobody waits for.
+    ///
+    /// # Errors
+    /// `Closed` when the archive is closing.
+    pub fn background(&self) -> Result<tokio::runtime::Handle, Error> {
+        let runtime = self.inner.background.lock();
+        runtime.as_ref().map(|runtime| runtime.handle().clone()).ok_or(Error::Closed)
+    }
+
+    /// The calls for which `matches` is true. `filter` is over the stored columns and only skips stored rows.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub async fn find_calls(
+        &self,
+        filter: Expr,
+        matches: impl Fn(&KeyedCall) -> bool + Send + Sync,
+    ) -> Result<Vec<KeyedCall>, Error> {
+        let snapshot = self.snapshot().await?;
+        self.find(&snapshot.calls, filter, matches).await
+    }
+
+    /// The recordings for which `matches` is true. `filter` is over the stored columns and only skips stored rows.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub async fn find_recordings(
+        &self,
+        filter: Expr,
+        matches: impl Fn(&KeyedRecording) -> bool + Send + Sync,
+    ) -> Result<Vec<KeyedRecording>, Error> {
+        let snapshot = self.snapshot().await?;
+        self.find(&snapshot.recordings, filter, matches).await
+    }
+
+    async fn find<S: State>(
+        &self,
+        part: &Part<S>,
+        filter: Expr,
+        matches: impl Fn(&Keyed<S>) -> bool + Send + Sync,
+    ) -> Result<Vec<Keyed<S>>, Error> {
+        let is_final = col("tier").eq(lit("final"));
+        let mut found = lake::read::states(&self.inner.session, &part.table, is_final.and(filter)).await?;
+        found.retain(|keyed| !part.overlay.contains(&keyed.id) && matches(keyed));
+        found.extend(part.overlay.entries().map(|entry| &entry.keyed).filter(|keyed| matches(keyed)).cloned());
+        Ok(found)
+    }
+
+    /// The keys in object storage that recordings refer to, without `#offset+length`.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub async fn objects(&self) -> Result<HashSet<String>, Error> {
+        let all = self.find_recordings(lit(true), |_| true).await?;
+        let file = |keyed: &KeyedRecording| {
+            keyed.state.object().map(|object| object.split('#').next().unwrap_or(object).to_owned())
+        };
+        Ok(all.iter().filter_map(file).collect())
+    }
+}

@@ -1,0 +1,115 @@
+//! What happens to a recording after its upload, off the request's way: a look at its bytes, its waveform, and taking
+//! away what no message names. All of it at lower priority, and found again after a restart.
+
+use std::time::Duration;
+
+use datafusion::prelude::{col, lit};
+
+use super::{Media, audio, linker};
+use crate::archive::{Archive, Message};
+use crate::error::Error;
+use crate::recording::Probe;
+use crate::recording::message::{self, Probed};
+use crate::rows::KeyedRecording;
+
+/// Files that no message names are left alone for so long: their message may be on its way.
+const ORPHAN_AGE: Duration = Duration::from_secs(3600);
+/// How often they are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// Between two looks for recordings that were missed because too many came at once.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Starts probing, linking and sweeping, until the archive is closed.
+///
+/// # Errors
+/// `Closed` when the archive is closing.
+pub fn start(archive: &Archive, media: &Media) -> Result<(), Error> {
+    let background = archive.background()?;
+    background.spawn(probe_all(archive.clone(), media.clone()));
+    background.spawn(linker::run(archive.clone()));
+    background.spawn(sweep_often(archive.clone(), media.clone()));
+    Ok(())
+}
+
+async fn probe_all(archive: Archive, media: Media) {
+    let mut arrivals = archive.subscribe_recordings();
+    loop {
+        // At the start, and whenever more came than the queue holds.
+        match archive.find_recordings(col("status").eq(lit("received")), is_unread).await {
+            Ok(unread) => {
+                for recording in unread {
+                    probe_one(&archive, &media, &recording).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot look for recordings that were not read yet"),
+        }
+        while let Some(recording) = arrivals.next().await {
+            if archive.is_probed(&recording.id) != Some(true) {
+                probe_one(&archive, &media, &recording).await;
+            }
+            if arrivals.take_missed() {
+                break;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn is_unread(recording: &KeyedRecording) -> bool {
+    recording.state.probed().is_none() && recording.state.object().is_some()
+}
+
+/// Reads one recording's bytes and writes what they are into the log.
+async fn probe_one(archive: &Archive, media: &Media, recording: &KeyedRecording) {
+    let Some(object) = recording.state.object() else { return };
+    let probe = match read(media, object).await {
+        Ok(probe) => probe,
+        Err(error) => {
+            tracing::error!(%error, recording = %recording.id, "cannot read a recording; it will be tried again at the next start");
+            return;
+        }
+    };
+    let is_audio = probe.container.is_some();
+    let probed = Probed { source: recording.source, recording_id: recording.id.to_string(), probe };
+    let event = message::event(&recording.tenant, "trunklog.probe", None, &probed);
+    if let Err(error) = append(archive, vec![event]).await {
+        tracing::warn!(%error, recording = %recording.id, "cannot write down what a recording is");
+        return;
+    }
+    if is_audio && let Err(error) = media.waveform(object, &recording.id).await {
+        tracing::debug!(%error, recording = %recording.id, "a recording has no waveform");
+    }
+}
+
+async fn read(media: &Media, object: &str) -> Result<Probe, Error> {
+    let stored = media.open_object(object).await?;
+    super::blocking(move || Ok(audio::probe(stored.reader(), stored.bytes()))).await
+}
+
+/// Appends events of trunklog's own; waits for as long as the log is full or busy.
+pub(super) async fn append(archive: &Archive, events: Vec<crate::event::Event>) -> Result<(), Error> {
+    loop {
+        let messages = events.iter().map(|event| Message::new(event.clone(), archive.decoder().as_ref())).collect();
+        match archive.append(messages).await {
+            Ok(_) => return Ok(()),
+            Err(Error::Full(_) | Error::Busy) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn sweep_often(archive: Archive, media: Media) {
+    loop {
+        match sweep(&archive, &media).await {
+            Ok(0) => {}
+            Ok(bytes) => tracing::info!(bytes, "took away files of uploads that were never acknowledged"),
+            Err(error) => tracing::warn!(%error, "cannot take away files of uploads that were never acknowledged"),
+        }
+        tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}
+
+async fn sweep(archive: &Archive, media: &Media) -> Result<u64, Error> {
+    let named = archive.objects().await?;
+    media.sweep(ORPHAN_AGE, move |object| named.contains(object)).await
+}

@@ -1,0 +1,200 @@
+//! The media store: the bytes of recordings, on a local disk.
+//!
+//! The way of an upload:
+//!
+//! ```text
+//! receive() ── write(chunk)… ── finish() ──────────────► Received ── keep() ───────────► object key
+//!                 │                                        (SHA-256)    │
+//!                 ├─ up to 64 KiB: stays in memory ─────────────────────┴─ with all others that wait, one file,
+//!                 │                                                        one sync: <uuid>.pack#offset+length
+//!                 └─ more: objects/.tmp/<uuid>, hashed and written ─────── renamed to <recording id>, then synced
+//!                          in pieces of 128 KiB
+//! ```
+//!
+//! The law: an object key is handed out only when its bytes and its directory entries are on disk; nothing under
+//! `objects/recordings` is ever overwritten; half an upload is nowhere but in `objects/.tmp`, which is emptied at start.
+//!
+//! What lies under `objects/recordings` and no message in the log names was never acknowledged: [`Media::sweep`] takes
+//! it away once it is old.
+
+pub mod audio;
+mod claim;
+mod keep;
+pub mod keeper;
+mod linker;
+mod object_key;
+mod pack;
+mod receive;
+mod stored;
+mod sweep;
+mod temporary;
+mod tree;
+mod waveform;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub use claim::Claim;
+pub use receive::{Received, Receiver};
+pub use stored::{Stored, StoredReader};
+
+use crate::error::{Context, Error};
+use object_key::ObjectKey;
+use pack::Packer;
+use tree::Tree;
+
+/// After so many bytes, of all uploads together, the free space is looked at again.
+const SPACE_CHECK_BYTES: u64 = 64 << 20;
+
+/// Settings of the media store.
+#[derive(Clone, Debug)]
+pub struct MediaConfig {
+    /// The data directory; objects lie in `objects/` below it, all on one file system.
+    pub data_dir: PathBuf,
+    /// A longer recording is refused.
+    pub limit_bytes: u64,
+    /// Recordings up to this size share files.
+    pub small_bytes: usize,
+    /// Uploads are refused as `Full` while the file system has less than this.
+    pub min_free_bytes: u64,
+}
+
+/// The media store; a cheap handle.
+#[derive(Clone)]
+pub struct Media {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: MediaConfig,
+    tree: Arc<Tree>,
+    packer: Packer,
+    claims: Arc<claim::Claims>,
+    /// Written by all uploads since the free space was last found sufficient.
+    unchecked_bytes: AtomicU64,
+}
+
+impl Media {
+    /// Opens the store, makes its directories and empties `objects/.tmp`. The caller holds the data directory's lock:
+    /// uploads of another process would be taken for leftovers.
+    ///
+    /// # Errors
+    /// `Config` when a directory of the store is a symbolic link or on another file system, `Io` when the disk fails.
+    pub fn open(config: MediaConfig) -> Result<Media, Error> {
+        let tree = Arc::new(Tree::open(&config.data_dir)?);
+        tree.empty_temporary()?;
+        let packer = Packer::start(Arc::clone(&tree))?;
+        let inner = Inner { config, tree, packer, claims: Arc::default(), unchecked_bytes: AtomicU64::new(0) };
+        Ok(Media { inner: Arc::new(inner) })
+    }
+
+    /// The largest recording that is taken.
+    pub fn limit_bytes(&self) -> u64 {
+        self.inner.config.limit_bytes
+    }
+
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.inner.config.data_dir
+    }
+
+    /// Begins an upload, of as many bytes as announced.
+    ///
+    /// # Errors
+    /// `TooLarge` when more is announced than is taken, `Full` when the disk has too little room for it.
+    pub fn receive(&self, announced: Option<u64>) -> Result<Receiver, Error> {
+        let announced = announced.unwrap_or(0);
+        if announced > self.limit_bytes() {
+            return Err(Error::TooLarge(self.limit_bytes()));
+        }
+        self.check_space(announced)?;
+        Ok(Receiver::new(self.clone()))
+    }
+
+    /// Waits until nobody else claims this recording. It is held until dropped.
+    pub async fn claim(&self, recording_id: &str) -> Claim {
+        claim::Claims::take(&self.inner.claims, recording_id).await
+    }
+
+    /// Opens a stored object.
+    ///
+    /// # Errors
+    /// `Missing` when there is none of this key, `Corrupt` when a symbolic link or something else than a file is in its
+    /// place, or when it is shorter than its key says.
+    pub async fn open_object(&self, object: &str) -> Result<Stored, Error> {
+        stored::open(&self.inner.tree, object).await
+    }
+
+    /// Takes away an object that was stored and whose message was certainly not appended to the log. A recording that
+    /// shares its file stays until the whole file is swept.
+    ///
+    /// # Errors
+    /// `Io` when the disk fails; it is no error when there is none.
+    pub async fn remove(&self, object: &str) -> Result<(), Error> {
+        let key = ObjectKey::parse(object)?;
+        if key.window.is_some() {
+            return Ok(());
+        }
+        let file = key.file.to_owned();
+        let tree = Arc::clone(&self.inner.tree);
+        blocking(move || tree.unlink(&file).context(format!("removing `{file}`"))).await
+    }
+
+    /// Takes away the files that no object key names and that nobody wrote for `older_than`; returns the bytes freed.
+    /// `is_referenced` is asked for file keys: object keys without `#offset+length`.
+    ///
+    /// # Errors
+    /// `Io` when the disk fails; what was freed until then stays freed.
+    pub async fn sweep(
+        &self,
+        older_than: Duration,
+        is_referenced: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Result<u64, Error> {
+        let media = self.clone();
+        blocking(move || sweep::sweep(media.data_dir(), &media.inner.tree, older_than, &is_referenced)).await
+    }
+
+    /// Refuses when the file system would have less than the floor after this many bytes more.
+    fn check_space(&self, more: u64) -> Result<(), Error> {
+        let free = crate::log::embedded::free_bytes(&self.inner.config.data_dir)?;
+        let floor = self.inner.config.min_free_bytes;
+        if free < floor.saturating_add(more) {
+            return Err(Error::Full(format!(
+                "{free} bytes are free for recordings, {floor} must stay free and {more} are asked for"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Counts bytes on their way to disk and looks at the free space now and then; while there is too little, always.
+    fn account(&self, bytes: u64) -> Result<(), Error> {
+        let unchecked = self.inner.unchecked_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if unchecked >= SPACE_CHECK_BYTES {
+            self.check_space(0)?;
+            self.inner.unchecked_bytes.store(0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Runs file work off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+/// What a blocking task came to; one that panicked or was cut off by the shutdown has failed.
+fn joined<T>(ended: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
+    ended.map_err(|error| Error::Io { context: "file work".into(), source: std::io::Error::other(error) })?
+}
+
+/// Names a failed write: a full disk is not a broken one.
+fn write_failed(error: std::io::Error, what: String) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::Full(format!("{what}: {error}")),
+        _ => Error::Io { context: what, source: error },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! The rows of `events`.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, RecordBatch};
+
+use super::{day_name, day_of, maps, texts, times, wholes};
+use crate::error::Error;
+use crate::event::{Event, Offset, hex};
+use crate::fact::Decoded;
+use crate::schema;
+
+/// A message with what the archive found out about it.
+#[derive(Clone, Debug)]
+pub struct LoggedEvent {
+    /// The message.
+    pub event: Arc<Event>,
+    /// Its offset.
+    pub offset: Offset,
+    /// What it means.
+    pub decoded: Arc<Decoded>,
+    /// The first delivery, if this is another one.
+    pub duplicate_of: Option<Arc<str>>,
+}
+
+fn event_columns(events: &[LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
+    let each = || events.iter().map(|logged| &*logged.event);
+    let mut payload = BinaryBuilder::new();
+    each().for_each(|event| payload.append_value(&event.payload));
+    let mut quarantined = BooleanBuilder::new();
+    events.iter().for_each(|logged| quarantined.append_value(logged.decoded.error.is_some()));
+    let fingerprints: Vec<String> = events.iter().map(|logged| hex(&logged.decoded.fingerprint)).collect();
+    debug_assert_eq!(payload.len(), events.len());
+    Ok(vec![
+        texts(each().map(|event| Some(event.tenant.as_str()))),
+        texts(each().map(|event| Some(event.source.as_str()))),
+        texts(events.iter().map(|logged| Some(logged.decoded.kind.as_str()))),
+        texts(each().map(|event| Some(event.id.as_str()))),
+        texts(events.iter().map(|logged| logged.decoded.call_key.as_deref())),
+        texts(events.iter().map(|logged| logged.decoded.call_key.as_deref())),
+        times(each().map(|event| Some(event.received_at))),
+        times(events.iter().map(|logged| logged.decoded.occurred_at)),
+        wholes(each().map(|_| Some(0))),
+        wholes(events.iter().map(|logged| Some(logged.offset.0.cast_signed()))),
+        texts(each().map(|event| event.method.as_deref())),
+        texts(each().map(|event| event.path.as_deref())),
+        texts(each().map(|event| event.query.as_deref())),
+        maps(each().map(|event| &event.headers))?,
+        texts(each().map(|event| event.content_type.as_deref())),
+        Arc::new(payload.finish()),
+        texts(fingerprints.iter().map(|fingerprint| Some(fingerprint.as_str()))),
+        texts(events.iter().map(|logged| logged.duplicate_of.as_deref())),
+        Arc::new(quarantined.finish()),
+        texts(events.iter().map(|logged| logged.decoded.error.as_deref())),
+    ])
+}
+
+/// Events as SQL shows them.
+pub fn events(events: &[LoggedEvent]) -> Result<RecordBatch, Error> {
+    Ok(RecordBatch::try_new(schema::bare(&schema::events()), event_columns(events)?)?)
+}
+
+/// Events as stored, with their receive day.
+pub fn stored_events(events: &[LoggedEvent]) -> Result<RecordBatch, Error> {
+    let mut columns = event_columns(events)?;
+    let structured = events.iter().map(|logged| Some(logged.event.structured));
+    columns.push(Arc::new(arrow::array::BooleanArray::from_iter(structured)));
+    columns.push(texts(events.iter().map(|logged| logged.event.error.as_deref())));
+    let days: Vec<String> = events.iter().map(|logged| day_name(day_of(logged.event.received_at))).collect();
+    columns.push(texts(days.iter().map(|day| Some(day.as_str()))));
+    Ok(RecordBatch::try_new(schema::bare(&schema::events_table()), columns)?)
+}

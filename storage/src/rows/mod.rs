@@ -1,0 +1,163 @@
+//! Rows to Arrow: calls, recordings and events as record batches in the tables' schemas.
+
+mod calls;
+mod events;
+mod recordings;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Int64Array, ListBuilder, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::call::CallState;
+use crate::error::Error;
+use crate::event::{Micros, Source, format_time};
+use crate::fact::Decoder;
+use crate::recording::RecordingState;
+
+pub(crate) use events::{events, stored_events};
+
+pub use events::LoggedEvent;
+
+/// A state with its keys, as the fold and the tail hold it.
+#[derive(Clone, Debug)]
+pub struct Keyed<S> {
+    /// Tenant.
+    pub tenant: Arc<str>,
+    /// Source.
+    pub source: Source,
+    /// Our id.
+    pub id: Arc<str>,
+    /// The source's key; of a recording its id.
+    pub key: Arc<str>,
+    /// Home day, in days since 1970-01-01.
+    pub day: i32,
+    /// What is known.
+    pub state: Arc<S>,
+}
+
+/// A call with its key.
+pub type KeyedCall = Keyed<CallState>;
+/// A recording with its id.
+pub type KeyedRecording = Keyed<RecordingState>;
+
+/// A semilattice whose states are the rows of a table.
+pub trait State: Clone + Default + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The column of our id.
+    const ID: &'static str;
+    /// The column of the source's key.
+    const KEY: &'static str;
+
+    /// Least upper bound.
+    fn join(&mut self, other: Self);
+
+    /// The time by which stored rows are sorted.
+    fn time(keyed: &Keyed<Self>) -> Option<Micros>;
+
+    /// The table's schema as SQL shows it.
+    fn schema() -> SchemaRef;
+
+    /// The table's schema as stored: with `fold`, `day` and `tier`.
+    fn stored_schema() -> SchemaRef;
+
+    /// Stored columns between those that SQL shows and `fold`.
+    fn hidden(_items: &[Keyed<Self>]) -> Vec<ArrayRef> {
+        Vec::new()
+    }
+
+    /// The columns as SQL shows them, in the schema's order.
+    ///
+    /// # Errors
+    /// If a column cannot be built, which would be a defect.
+    fn columns(items: &[Keyed<Self>], decoder: &dyn Decoder) -> Result<Vec<ArrayRef>, Error>;
+}
+
+/// Rows as SQL shows them.
+///
+/// # Errors
+/// If rows cannot be made, which would be a defect.
+pub fn shown<S: State>(items: &[Keyed<S>], decoder: &dyn Decoder) -> Result<RecordBatch, Error> {
+    Ok(RecordBatch::try_new(crate::schema::bare(&S::schema()), S::columns(items, decoder)?)?)
+}
+
+/// Rows as stored, with state, day and tier.
+pub(crate) fn stored<S: State>(items: &[Keyed<S>], tier: &str, decoder: &dyn Decoder) -> Result<RecordBatch, Error> {
+    let mut columns = S::columns(items, decoder)?;
+    columns.extend(S::hidden(items));
+    let folds: Result<Vec<Vec<u8>>, Error> = items.iter().map(|item| encode_state(&*item.state)).collect();
+    columns.push(Arc::new(arrow::array::BinaryArray::from_iter_values(folds?)));
+    let days: Vec<String> = items.iter().map(|item| day_name(item.day)).collect();
+    columns.push(texts(days.iter().map(|day| Some(day.as_str()))));
+    columns.push(texts(items.iter().map(|_| Some(tier))));
+    Ok(RecordBatch::try_new(crate::schema::bare(&S::stored_schema()), columns)?)
+}
+
+/// The `fold` column: MessagePack with field names, so that a state may grow fields.
+pub(crate) fn encode_state<S: State>(state: &S) -> Result<Vec<u8>, Error> {
+    rmp_serde::to_vec_named(state).map_err(|error| Error::Corrupt(format!("a state cannot be written: {error}")))
+}
+
+/// Reads a `fold` column.
+pub(crate) fn decode_state<S: State>(bytes: &[u8]) -> Result<S, Error> {
+    rmp_serde::from_slice(bytes).map_err(|error| Error::Corrupt(format!("a stored state cannot be read: {error}")))
+}
+
+fn times(values: impl Iterator<Item = Option<Micros>>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from_iter(values).with_timezone("UTC"))
+}
+
+fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+    Arc::new(StringArray::from_iter(values))
+}
+
+fn wholes(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter(values))
+}
+
+fn maps<'a>(values: impl Iterator<Item = &'a BTreeMap<String, String>>) -> Result<ArrayRef, Error> {
+    let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
+    let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+    for map in values {
+        for (key, value) in map {
+            builder.keys().append_value(key);
+            builder.values().append_value(value);
+        }
+        builder.append(true)?;
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+fn lists<'a>(values: impl Iterator<Item = &'a Vec<String>>) -> ArrayRef {
+    let field = Field::new("element", DataType::Utf8, true);
+    let mut builder = ListBuilder::new(StringBuilder::new()).with_field(field);
+    for list in values {
+        list.iter().for_each(|item| builder.values().append_value(item));
+        builder.append(true);
+    }
+    Arc::new(builder.finish())
+}
+
+const DAY: Micros = 86_400_000_000;
+
+/// The UTC day of a time, in days since 1970-01-01; times outside what a table can hold go to its ends.
+pub fn day_of(at: Micros) -> i32 {
+    i32::try_from(at.div_euclid(DAY)).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX })
+}
+
+/// `2026-01-02`.
+pub fn day_name(day: i32) -> String {
+    let mut name = format_time(Micros::from(day).saturating_mul(DAY));
+    name.truncate(10);
+    name
+}
+
+/// The day of this name.
+pub fn parse_day(name: &str) -> Option<i32> {
+    crate::event::parse_time(&format!("{name}T00:00:00Z")).map(day_of)
+}
