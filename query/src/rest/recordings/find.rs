@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arrow::array::RecordBatch;
 use datafusion::common::ScalarValue;
 use datafusion::prelude::{col, lit};
 use trunklog_storage::error::Error as StorageError;
 use trunklog_storage::event::{Micros, Source, now};
 use trunklog_storage::media::Stored;
+use trunklog_storage::recording::Text;
 use trunklog_storage::rows::KeyedRecording;
 
 use super::media_type::served;
@@ -90,6 +90,26 @@ impl Found {
             name: text("name"),
             received_at: row.time("received_at"),
             gone: matches!(row.text("status"), Some("deleted" | "erased")),
+        }
+    }
+
+    fn of(recording: &KeyedRecording) -> Found {
+        let state = &recording.state;
+        let probed = state.probed();
+        let text = |field: Text| state.get(field).map(str::to_owned);
+        Found {
+            recording_id: recording.id.to_string(),
+            sha256: state.sha256.clone(),
+            channels: probed.and_then(|probe| probe.channels),
+            container: probed.and_then(|probe| probe.container.clone()),
+            sample_rate_hz: probed.and_then(|probe| probe.sample_rate_hz),
+            duration_ms: state.length_ms(),
+            object: state.object().unwrap_or_default().to_owned(),
+            bytes: i64::try_from(state.bytes).ok(),
+            media_type: text(Text::MediaType),
+            name: text(Text::Name),
+            received_at: state.received_at(),
+            gone: matches!(state.status(), "deleted" | "erased"),
         }
     }
 
@@ -205,12 +225,7 @@ async fn by_id(state: &QueryState, access: &Access, id: &str) -> Result<(Arc<Fou
     let recording = state.engine.archive().recording(id).await.map_err(QueryError::from)?;
     let seen = recording.filter(|recording| access.only_tenant().is_none_or(|tenant| *tenant == recording.tenant));
     let recording = seen.ok_or_else(|| Problem::not_found("recording"))?;
-    let batch = shown(state, recording)?;
-    Ok((Arc::new(Found::read(Row { batch: &batch, at: 0 })), as_of))
-}
-
-fn shown(state: &QueryState, recording: KeyedRecording) -> Result<RecordBatch, QueryError> {
-    Ok(trunklog_storage::rows::shown(&[recording], state.engine.archive().decoder().as_ref())?)
+    Ok((Arc::new(Found::of(&recording)), as_of))
 }
 
 /// The recording stored last at this upload URL. Senders that read back what they stored are not queries either; they
@@ -220,7 +235,7 @@ async fn uploaded(
     access: &Access,
     source: Source,
     uploaded_as: &str,
-) -> Result<Option<RecordBatch>, Problem> {
+) -> Result<Option<Found>, Problem> {
     let _turn = state.cache.look_up_turn().await;
     let (least, beyond) = without_query(uploaded_as);
     let at_url = col("uploaded_as").eq(lit(uploaded_as));
@@ -240,7 +255,7 @@ async fn uploaded(
     let archive = state.engine.archive();
     let found = archive.find_recordings(maybe, is_there).await.map_err(QueryError::from)?;
     let last = found.into_iter().max_by_key(|recording| (last_upload(recording), Arc::clone(&recording.id)));
-    Ok(last.map(|recording| shown(state, recording)).transpose()?)
+    Ok(last.as_ref().map(Found::of))
 }
 
 /// Who reads back without the query still means what was sent with one. All that begins with `path?` lies between that
@@ -261,18 +276,16 @@ async fn look_up(
 ) -> Result<(Arc<Found>, AsOf), Problem> {
     // Taken before the snapshot: what comes in between is in the answer, and only makes it be asked for again.
     let before = visible(state);
-    let (batches, as_of): (Vec<RecordBatch>, AsOf) = match (&which, which.question()) {
-        (Which::UploadedAs(source, uploaded_as), _) => {
-            (uploaded(state, &access, *source, uploaded_as).await?.into_iter().collect(), before)
-        }
-        (_, None) => (Vec::new(), before),
+    let (found, as_of) = match (&which, which.question()) {
+        (Which::UploadedAs(source, uploaded_as), _) => (uploaded(state, &access, *source, uploaded_as).await?, before),
+        (_, None) => (None, before),
         (_, Some((sql, bound))) => {
             let session = state.engine.session(access.clone(), moment).await?;
-            (session.collect(&sql, bound).await?.batches, session.as_of())
+            let batches = session.collect(&sql, bound).await?.batches;
+            (Row::all(&batches).next().map(Found::read), session.as_of())
         }
     };
-    let row = Row::all(&batches).next().ok_or_else(|| Problem::not_found("recording"))?;
-    let found = Arc::new(Found::read(row));
+    let found = Arc::new(found.ok_or_else(|| Problem::not_found("recording"))?);
     state.cache.remember(before.offset, &access, moment, which, &found);
     Ok((found, as_of))
 }
@@ -284,7 +297,6 @@ fn gone() -> Problem {
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
-
     use axum::response::IntoResponse;
 
     use super::*;
