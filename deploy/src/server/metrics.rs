@@ -64,6 +64,12 @@ fn begin() {
             counter!("trunklog_messages_total", "source" => source.as_str(), "result" => result).absolute(0);
         }
     }
+    for source in [Source::Kazoo, Source::Virtualpbx, Source::Planfix] {
+        counter!("trunklog_recording_bytes_total", "source" => source.as_str()).absolute(0);
+    }
+    for rule in ["name", "numbers"] {
+        counter!("trunklog_links_total", "rule" => rule).absolute(0);
+    }
     counter!("trunklog_messages_total", "source" => "bulk", "result" => "refused").absolute(0);
     for result in ["stored", "failed", "retried"] {
         counter!("trunklog_fetches_total", "result" => result).absolute(0);

@@ -43,7 +43,7 @@ pub(super) async fn store(
         Identity { tenant: &request.tenant, source: request.source, key_or_path: &request.call_key, external_id: None };
     // The claim is held until the message is appended.
     let (_id, upload, known, _claim) = keep(archive, media, received, &identity).await?;
-    let object = upload.object.clone();
+    let (object, bytes) = (upload.object.clone(), upload.bytes);
     let upload = Some(Upload { media_type, name, ..upload });
     let stored = Fetch { upload, ..fetch(request, FetchOutcome::Stored, attempts) };
     let appended = append(archive, &request.tenant, &stored).await;
@@ -51,6 +51,9 @@ pub(super) async fn store(
     let refused = matches!(appended, Err(Error::Full(_) | Error::Busy));
     if refused && !known {
         forget(media, &object).await;
+    }
+    if appended.is_ok() && !known {
+        metrics::counter!("trunklog_recording_bytes_total", "source" => request.source.as_str()).increment(bytes);
     }
     appended
 }

@@ -69,8 +69,13 @@ impl Archive {
         if known.is_some() {
             return Ok(known);
         }
-        let wanted = |keyed: &KeyedRecording| *keyed.id == *recording_id;
-        let found = self.find_recordings(col("recording_id").eq(lit(recording_id)), wanted).await?.into_iter().next();
+        // Planning a read is no work for the threads that serve.
+        let (archive, id) = (self.clone(), recording_id.to_owned());
+        let search = async move {
+            let filter = col("recording_id").eq(lit(id.as_str()));
+            archive.find_recordings(filter, |keyed| *keyed.id == *id).await
+        };
+        let found = self.background()?.spawn(search).await.map_err(|_| Error::Closed)??.into_iter().next();
         if let (Some(table), Some(found)) = (table, &found) {
             self.inner.looked_up.lock().remember(table, found.clone());
         }

@@ -114,7 +114,7 @@ impl Sequencer {
         let Some((_, fact)) = &decoded.fact else { return };
         let source = decoded.concerns.unwrap_or(event.source);
         let mut state = fact.clone();
-        state.decided_at(event.received_at, offset);
+        state.decided_at(offset);
         // The bookkeeping columns are about what the telephone system delivered.
         if event.source != Source::Trunklog {
             state.delivered(event.received_at, offset);

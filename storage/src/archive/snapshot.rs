@@ -213,6 +213,9 @@ async fn complete<S: Projected>(inner: &Inner) -> Result<(), Error> {
     Ok(())
 }
 
+/// More ids than this are picked out of what is read: a condition of thousands would be walked in recursion.
+const LISTED_IDS: usize = 64;
+
 /// The final rows of these ids.
 async fn stored_rows<S: State>(
     inner: &Inner,
@@ -220,12 +223,14 @@ async fn stored_rows<S: State>(
     wanted: &HashSet<Arc<str>>,
     days: Option<&[i32]>,
 ) -> Result<Vec<Keyed<S>>, Error> {
-    let ids = wanted.iter().map(|id| lit(id.to_string())).collect();
-    let mut filter = col("tier").eq(lit("final")).and(col(S::ID).in_list(ids, false));
-    if let Some(days) = days {
+    let mut filter = col("tier").eq(lit("final"));
+    if wanted.len() <= LISTED_IDS {
+        filter = filter.and(col(S::ID).in_list(wanted.iter().map(|id| lit(id.to_string())).collect(), false));
+    }
+    if let Some(days) = days.filter(|days| days.len() <= LISTED_IDS) {
         filter = in_days(&day_names(days)).and(filter);
     }
-    lake::read::states(&inner.session, table, filter).await
+    lake::read::states_of(&inner.session, table, filter, |id| wanted.contains(id)).await
 }
 
 /// The version of the table to which nothing later than the offset has come, with its parts.

@@ -201,9 +201,9 @@ pub struct CallState {
     /// Entities that hung up, each with when.
     #[serde(rename = "q", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub releases: BTreeMap<String, Stamp>,
-    /// Recordings that were linked by decision: when last decided, and whether they still are.
+    /// Recordings that were linked by decision: where in the log that was last decided, and whether they still are.
     #[serde(rename = "w", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub links: BTreeMap<String, ((Micros, Offset), bool)>,
+    pub links: BTreeMap<String, (Offset, bool)>,
     /// Recording ids.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeSet::is_empty")]
     pub recordings: BTreeSet<String>,
@@ -332,13 +332,13 @@ impl CallState {
 
     /// Notes a decision that a recording belongs to this call, or no longer does; the archive says when.
     pub fn link(&mut self, recording_id: impl Into<String>, holds: bool) -> &mut Self {
-        self.links.insert(recording_id.into(), ((0, Offset(0)), holds));
+        self.links.insert(recording_id.into(), (Offset(0), holds));
         self
     }
 
-    /// Sets when and where in the log decisions were made.
-    pub(crate) fn decided_at(&mut self, at: Micros, offset: Offset) {
-        self.links.values_mut().for_each(|(moment, _)| *moment = (at, offset));
+    /// Sets where in the log decisions were made: the last one wins.
+    pub(crate) fn decided_at(&mut self, offset: Offset) {
+        self.links.values_mut().for_each(|(at, _)| *at = offset);
     }
 
     /// Notes one delivery; the archive calls this for every message, duplicates included.

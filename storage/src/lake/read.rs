@@ -105,6 +105,16 @@ pub async fn states<S: State>(
     table: &Arc<dyn TableProvider>,
     filter: Expr,
 ) -> Result<Vec<Keyed<S>>, Error> {
+    states_of(session, table, filter, |_| true).await
+}
+
+/// The states of the stored rows that match and whose id is wanted; others are not decoded.
+pub async fn states_of<S: State>(
+    session: &SessionContext,
+    table: &Arc<dyn TableProvider>,
+    filter: Expr,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<Keyed<S>>, Error> {
     let mut columns = vec![col("tenant"), col("source"), col(S::ID), as_text("day"), col("fold")];
     if S::KEY != S::ID {
         columns.push(col(S::KEY));
@@ -118,7 +128,7 @@ pub async fn states<S: State>(
             .column_by_name("fold")
             .and_then(|column| column.as_binary_opt::<i32>())
             .ok_or_else(|| missing("fold"))?;
-        for row in 0..batch.num_rows() {
+        for row in (0..batch.num_rows()).filter(|row| is_wanted(ids.value(*row))) {
             states.push(Keyed {
                 tenant: tenants.value(row).into(),
                 source: source(sources.value(row))?,

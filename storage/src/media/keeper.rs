@@ -1,9 +1,9 @@
 //! What happens to a recording after its upload, off the request's way: a look at its bytes, its waveform, and taking
 //! away what no message names. All of it at lower priority, and found again after a restart.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use datafusion::prelude::{col, lit};
+use datafusion::prelude::{Expr, col, lit};
 
 use super::{Media, audio, linker};
 use crate::archive::{Archive, Message};
@@ -35,7 +35,7 @@ async fn probe_all(archive: Archive, media: Media) {
     let mut arrivals = archive.subscribe_recordings();
     loop {
         // At the start, and whenever more came than the queue holds.
-        match archive.find_recordings(col("status").eq(lit("received")), is_unread).await {
+        match archive.find_recordings(unread(), is_unread).await {
             Ok(unread) => {
                 for recording in unread {
                     probe_one(&archive, &media, &recording).await;
@@ -53,6 +53,11 @@ async fn probe_all(archive: Archive, media: Media) {
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// A look that finds no container says that the recording is damaged.
+fn unread() -> Expr {
+    col("status").eq(lit("received")).and(col("container").is_null())
 }
 
 fn is_unread(recording: &KeyedRecording) -> bool {
@@ -110,6 +115,8 @@ async fn sweep_often(archive: Archive, media: Media) {
 }
 
 async fn sweep(archive: &Archive, media: &Media) -> Result<u64, Error> {
+    // Before the keys are gathered: what is stored from now on is too young, however long this takes.
+    let before = SystemTime::now() - ORPHAN_AGE;
     let named = archive.objects().await?;
-    media.sweep(ORPHAN_AGE, move |object| named.contains(object)).await
+    media.sweep(before, move |object| named.contains(object)).await
 }

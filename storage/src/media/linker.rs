@@ -45,12 +45,20 @@ struct Open {
 pub(super) async fn run(archive: Archive) {
     let mut arrivals = archive.subscribe_recordings();
     let mut open: HashMap<Arc<str>, Open> = HashMap::new();
-    let recent = col("received_at").gt_eq(time(now() - OPEN_FOR)).and(col("link").not_eq(lit("id")));
-    match archive.find_recordings(recent, is_open).await {
-        Ok(found) => found.into_iter().for_each(|recording| note(&mut open, recording)),
-        Err(error) => tracing::warn!(%error, "cannot look for recordings without a call"),
-    }
+    // At the start, and whenever more came than the queue holds.
+    let mut search = true;
     loop {
+        search |= arrivals.take_missed();
+        if search {
+            let recent = col("received_at").gt_eq(time(now() - OPEN_FOR)).and(col("link").not_eq(lit("id")));
+            match archive.find_recordings(recent, is_open).await {
+                Ok(found) => {
+                    found.into_iter().for_each(|recording| note(&mut open, recording));
+                    search = false;
+                }
+                Err(error) => tracing::warn!(%error, "cannot look for recordings without a call"),
+            }
+        }
         while let Some(recording) = arrivals.try_next() {
             if is_open(&recording) {
                 note(&mut open, recording);

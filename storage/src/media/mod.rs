@@ -34,7 +34,7 @@ mod waveform;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::SystemTime;
 
 pub use claim::Claim;
 pub use receive::{Received, Receiver};
@@ -141,18 +141,19 @@ impl Media {
         blocking(move || tree.unlink(&file).context(format!("removing `{file}`"))).await
     }
 
-    /// Takes away the files that no object key names and that nobody wrote for `older_than`; returns the bytes freed.
-    /// `is_referenced` is asked for file keys: object keys without `#offset+length`.
+    /// Takes away the files that no object key names and that were last written before this; returns the bytes freed.
+    /// `is_referenced` is asked for file keys: object keys without `#offset+length`. The time must lie before that at
+    /// which the keys were gathered, by more than an upload waits for its message.
     ///
     /// # Errors
     /// `Io` when the disk fails; what was freed until then stays freed.
     pub async fn sweep(
         &self,
-        older_than: Duration,
+        before: SystemTime,
         is_referenced: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Result<u64, Error> {
         let media = self.clone();
-        blocking(move || sweep::sweep(media.data_dir(), &media.inner.tree, older_than, &is_referenced)).await
+        blocking(move || sweep::sweep(media.data_dir(), &media.inner.tree, before, &is_referenced)).await
     }
 
     /// Refuses when the file system would have less than the floor after this many bytes more.

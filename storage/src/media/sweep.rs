@@ -3,17 +3,17 @@
 use std::fs::{DirEntry, Metadata};
 use std::io::{ErrorKind, Result as IoResult};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::object_key::RECORDINGS;
 use super::tree::Tree;
 use crate::error::{Context, Error};
 
-/// Removes unreferenced files that are old enough; returns the bytes freed.
+/// Removes unreferenced files that were last written before this; returns the bytes freed.
 pub(super) fn sweep(
     data_dir: &Path,
     tree: &Tree,
-    older_than: Duration,
+    before: SystemTime,
     is_referenced: &dyn Fn(&str) -> bool,
 ) -> Result<u64, Error> {
     let mut freed = 0;
@@ -21,7 +21,7 @@ pub(super) fn sweep(
     for_each(&data_dir.join(RECORDINGS), &mut |tenant| {
         for_each(&tenant.path(), &mut |day| {
             for_each(&day.path(), &mut |file| {
-                freed += sweep_file(tree, &tenant, &day, &file, older_than, is_referenced)?;
+                freed += sweep_file(tree, &tenant, &day, &file, before, is_referenced)?;
                 Ok(())
             })
         })
@@ -45,32 +45,31 @@ fn sweep_file(
     tenant: &DirEntry,
     day: &DirEntry,
     file: &DirEntry,
-    older_than: Duration,
+    before: SystemTime,
     is_referenced: &dyn Fn(&str) -> bool,
 ) -> IoResult<u64> {
     let names = [tenant, day, file].map(|entry| entry.file_name().into_string());
     // A name that is no text is not one of ours.
     let [Ok(tenant), Ok(day), Ok(name)] = names else { return Ok(0) };
     let key = format!("{RECORDINGS}/{tenant}/{day}/{name}");
-    if is_old(&file.path(), older_than)?.is_none() || is_referenced(&key) {
+    if is_old(&file.path(), before)?.is_none() || is_referenced(&key) {
         return Ok(0);
     }
     // Looked at again under the lock: a repeated upload may just have taken the file over.
     let _nobody_takes_over = tree.old_files.lock();
-    let Some(metadata) = is_old(&file.path(), older_than)? else { return Ok(0) };
+    let Some(metadata) = is_old(&file.path(), before)? else { return Ok(0) };
     tree.unlink(&key)?;
     tracing::info!(object = %key, bytes = metadata.len(), "removed a recording that was never acknowledged");
     Ok(metadata.len())
 }
 
-/// The file's metadata if it is an ordinary file that nobody wrote for so long.
-fn is_old(path: &Path, older_than: Duration) -> IoResult<Option<Metadata>> {
+/// The file's metadata if it is an ordinary file that nobody wrote since.
+fn is_old(path: &Path, before: SystemTime) -> IoResult<Option<Metadata>> {
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    // One from the future is young.
-    let age = SystemTime::now().duration_since(metadata.modified()?).unwrap_or_default();
-    Ok((metadata.is_file() && age >= older_than).then_some(metadata))
+    let is_old = metadata.is_file() && metadata.modified()? < before;
+    Ok(is_old.then_some(metadata))
 }

@@ -253,10 +253,10 @@ fn earliest(own: Option<Micros>, other: Option<Micros>) -> Option<Micros> {
     }
 }
 
-/// Moments of two messages differ by their offset, so the order is total.
+/// The last in the log wins, whatever the clock said; offsets of two messages differ, so the order is total.
 fn latest<T>(own: Option<(Moment, T)>, other: Option<(Moment, T)>) -> Option<(Moment, T)> {
     match (own, other) {
-        (Some(own), Some(other)) => Some(if other.0 > own.0 { other } else { own }),
+        (Some(own), Some(other)) => Some(if other.0.1 > own.0.1 { other } else { own }),
         (own, other) => own.or(other),
     }
 }

@@ -1,6 +1,8 @@
 //! The archive equals the ground truth, call by call: with duplicates, disorder and late messages, shuffled, and
 //! after everything was folded anew.
 
+use std::time::{Duration, Instant};
+
 use trunklog_tests::simulate::Simulation;
 use trunklog_tests::{Server, size, truth};
 
@@ -27,6 +29,14 @@ async fn play(server: &Server, simulation: &Simulation) -> Vec<trunklog_tests::s
     server.flush().await;
     running.go_on();
     let truth = running.finish().await;
+    // What the recordings are is written down after their upload; from then on nothing more comes.
+    let query = server.key("acme", &["query"]);
+    let unread = "SELECT recording_id FROM recordings WHERE status = 'received' AND container IS NULL LIMIT 1";
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !server.sql(&query, unread).await.objects().is_empty() {
+        assert!(Instant::now() < deadline, "recordings were not looked at within two minutes");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert_eq!(truth.len(), simulation.calls, "one line of truth per call");
     truth
 }

@@ -5,6 +5,7 @@
 //! ([`recording`]) is uploaded when its call is over. The key of a call is its A-leg's call id. [`route`] takes the
 //! requests and answers as the PBX expects.
 
+mod account;
 mod causes;
 mod clock;
 mod debug;

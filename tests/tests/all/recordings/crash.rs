@@ -92,10 +92,34 @@ async fn killed_during_uploads_it_keeps_every_acknowledged_one_whole_and_once() 
         bench.expect_whole(&rows).await;
     }
     assert_eq!(bench.count("calls").await, i64::try_from(acknowledged.len()).unwrap());
-    let stored: u64 =
-        files_below(&bench.objects().join("recordings")).iter().map(|path| path.metadata().unwrap().len()).sum();
-    let wanted: i64 = bench.recordings().await.iter().filter_map(|row| row["bytes"].as_i64()).sum();
-    eprintln!("killed {kills} times, {} uploads; {stored} bytes stored for {wanted}", acknowledged.len());
+    let left_over = expect_orphans_collected(&mut bench).await;
+    eprintln!("killed {kills} times, {} uploads; {left_over} files without a message collected", acknowledged.len());
+}
+
+/// Files that no message names go once they are old, at the next start; all others stay. Gives how many went.
+async fn expect_orphans_collected(bench: &mut Bench) -> usize {
+    let recordings = bench.objects().join("recordings");
+    let planted = recordings.join("acme/2026-01-02/00000000000000000000000000000000");
+    std::fs::create_dir_all(planted.parent().unwrap()).unwrap();
+    std::fs::write(&planted, b"never acknowledged").unwrap();
+    let before = files_below(&recordings);
+    let two_hours_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+    for file in &before {
+        std::fs::File::options().write(true).open(file).unwrap().set_modified(two_hours_ago).unwrap();
+    }
+    let rows = bench.recordings().await;
+    let file_of = |row: &_| bench.server.data_dir().join(text(row, "object").split('#').next().unwrap());
+    let named: std::collections::BTreeSet<_> = rows.iter().map(file_of).collect();
+    bench.server.kill();
+    bench.server.launch();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let files = || files_below(&recordings).into_iter().collect::<std::collections::BTreeSet<_>>();
+    while files() != named {
+        assert!(Instant::now() < deadline, "{:?} are still there", files().difference(&named).collect::<Vec<_>>());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bench.expect_whole(&rows).await;
+    before.len() - named.len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

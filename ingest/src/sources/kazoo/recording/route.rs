@@ -15,7 +15,7 @@ use trunklog_storage::error::Error;
 use trunklog_storage::event::{Event, Source, call_id, now};
 use trunklog_storage::recording::message::{UPLOAD_TYPE, Upload};
 
-use super::super::route::check_account;
+use super::super::account::check_account;
 use super::body::{Incoming, too_large};
 use super::content::{self, Content, Head};
 use super::digest::Digests;
@@ -185,7 +185,11 @@ fn read_document(state: &IngestState, inbound: &mut Inbound, document: &Bytes) -
     inbound.secrets.add_encoded_keys(&[&document[..]], works);
     inbound.secrets.add_other_keys(&[&document[..]], works);
     let document = inbound.secrets.redact(document);
-    serde_json::from_slice(&document).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&document).into_owned()))
+    let read: Option<Value> = serde_json::from_slice(&document).ok();
+    // It will stand inside the message, which must be read back: reading has a limit of nesting.
+    let comes_back = |value: &Value| serde_json::from_str::<Value>(&json!([[value]]).to_string()).is_ok();
+    let readable = read.filter(comes_back);
+    readable.unwrap_or_else(|| Value::String(String::from_utf8_lossy(&document).into_owned()))
 }
 
 async fn append(state: &IngestState, inbound: &Inbound, upload: &Upload) -> Result<Receipt, Refusal> {
