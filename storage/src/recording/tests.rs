@@ -17,7 +17,7 @@ fn states() -> impl Strategy<Value = RecordingState> {
     (texts, uploads, moment, prop::option::of(0..3_i64), 0..4_u8).prop_map(|(text, uploads, at, started_at, kind)| {
         let mut state = RecordingState { text, uploads, started_at, ..RecordingState::default() };
         // One message says one thing and has one receipt, so an offset has one value.
-        let at = (at.0 - at.0 + i64::try_from(at.1.0 % 4).unwrap_or_default(), at.1);
+        let at = (i64::try_from(at.1.0 % 4).unwrap_or_default(), at.1);
         let said = format!("{at:?}");
         match kind {
             0 => state.stored = Some((at, said)),
