@@ -1,8 +1,6 @@
 //! What came of a link, written into the log as `trunklog.fetch`, and the file before it.
 
-use std::time::Duration;
-
-use trunklog_storage::archive::{Archive, Message};
+use trunklog_storage::archive::Archive;
 use trunklog_storage::error::Error;
 use trunklog_storage::media::Media;
 use trunklog_storage::recording::message::{self, Fetch, FetchOutcome, Upload};
@@ -12,10 +10,8 @@ use super::client::Fetched;
 use crate::recordings::{Identity, forget, keep};
 
 const KIND: &str = "trunklog.fetch";
-/// While the log takes nothing, it is asked so often …
+/// A log that takes nothing is asked so often.
 const APPEND_TRIES: u32 = 60;
-/// … with this pause.
-const APPEND_PAUSE: Duration = Duration::from_secs(1);
 
 /// How far the fetching of this link has come.
 pub(super) fn fetch(request: &FetchRequest, outcome: FetchOutcome, attempts: u32) -> Fetch {
@@ -61,16 +57,5 @@ pub(super) async fn store(
 /// Appends one message of trunklog's own; waits a while for a log that is full or busy.
 pub(super) async fn append(archive: &Archive, tenant: &str, fetch: &Fetch) -> Result<(), Error> {
     let event = message::event(tenant, KIND, Some(&fetch.call_key), fetch);
-    let mut tries = 1;
-    loop {
-        let message = Message::new(event.clone(), archive.decoder().as_ref());
-        match archive.append(vec![message]).await {
-            Ok(_) => return Ok(()),
-            Err(Error::Full(_) | Error::Busy) if tries < APPEND_TRIES => {
-                tries += 1;
-                tokio::time::sleep(APPEND_PAUSE).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    archive.append_patiently(&[event], Some(APPEND_TRIES)).await
 }

@@ -1,44 +1,19 @@
 //! Looking for calls and recordings by what is known of them, for the archive's own workers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{Expr, col, lit};
 
-use super::Archive;
 use super::arrivals::{Arrivals, arrivals};
+use super::fold::{day_names, in_days};
 use super::projection::home_key;
 use super::snapshot::Part;
+use super::{Archive, Inner};
 use crate::error::Error;
 use crate::lake;
 use crate::rows::{Keyed, KeyedCall, KeyedRecording, State};
-
-/// Rows that are remembered.
-const LOOKED_UP: usize = 4096;
-
-/// Stored rows that were looked up lately, of one version of the table.
-#[derive(Default)]
-pub(super) struct LookedUp {
-    table: Option<Arc<dyn TableProvider>>,
-    rows: HashMap<Arc<str>, KeyedRecording>,
-}
-
-impl LookedUp {
-    fn get(&self, table: &Arc<dyn TableProvider>, id: &str) -> Option<KeyedRecording> {
-        let same = self.table.as_ref().is_some_and(|known| Arc::ptr_eq(known, table));
-        self.rows.get(id).filter(|_| same).cloned()
-    }
-
-    fn remember(&mut self, table: Arc<dyn TableProvider>, row: KeyedRecording) {
-        let same = self.table.as_ref().is_some_and(|known| Arc::ptr_eq(known, &table));
-        if !same || self.rows.len() >= LOOKED_UP {
-            self.rows.clear();
-        }
-        self.table = Some(table);
-        self.rows.insert(Arc::clone(&row.id), row);
-    }
-}
 
 impl Archive {
     /// Whether bytes of this recording were acknowledged before.
@@ -54,29 +29,44 @@ impl Archive {
     /// If a table cannot be read.
     pub async fn recording(&self, recording_id: &str) -> Result<Option<KeyedRecording>, Error> {
         self.inner.advance();
-        let table = {
+        let (table, day, fresh) = {
             let sequencer = self.inner.sequencer.lock();
             let recordings = &sequencer.recordings;
-            match recordings.overlay.get(recording_id) {
-                Some(entry) if !entry.lacks_stored => return Ok(Some(entry.keyed.clone())),
-                // Its stored row is not merged in yet: no row that was remembered is whole.
-                Some(_) => None,
-                None if !recordings.homes.contains_key(&home_key(recording_id)) => return Ok(None),
-                None => Some(Arc::clone(&recordings.table)),
+            match (recordings.overlay.get(recording_id), recordings.homes.get(&home_key(recording_id))) {
+                (Some(entry), _) if !entry.lacks_stored => return Ok(Some(entry.keyed.clone())),
+                (_, None) => return Ok(None),
+                (fresh, Some(home)) => {
+                    (Arc::clone(&recordings.table), home.day, fresh.map(|entry| entry.keyed.clone()))
+                }
             }
         };
-        let known = table.as_ref().and_then(|table| self.inner.looked_up.lock().get(table, recording_id));
-        if known.is_some() {
-            return Ok(known);
-        }
-        // Planning a read is no work for the threads that serve.
-        let (archive, id) = (self.clone(), recording_id.to_owned());
-        let search = async move {
-            let filter = col("recording_id").eq(lit(id.as_str()));
-            archive.find_recordings(filter, |keyed| *keyed.id == *id).await
+        let remembered = self.inner.looked_up.lock().get(&table, recording_id);
+        let stored = match remembered {
+            Some(stored) => Some(stored),
+            None => self.stored_recording(table, recording_id, day).await?,
         };
-        let found = self.background()?.spawn(search).await.map_err(|_| Error::Closed)??.into_iter().next();
-        if let (Some(table), Some(found)) = (table, &found) {
+        Ok(match (stored, fresh) {
+            (Some(mut stored), Some(fresh)) => {
+                Arc::make_mut(&mut stored.state).merge((*fresh.state).clone());
+                Some(stored)
+            }
+            (stored, fresh) => stored.or(fresh),
+        })
+    }
+
+    /// The row in the final tier of its home day.
+    async fn stored_recording(
+        &self,
+        table: Arc<dyn TableProvider>,
+        id: &str,
+        day: i32,
+    ) -> Result<Option<KeyedRecording>, Error> {
+        let filter = in_days(&day_names(&[day])).and(col("tier").eq(lit("final"))).and(col("recording_id").eq(lit(id)));
+        let pinned = Arc::clone(&table);
+        // Planning a read is no work for the threads that serve.
+        let read = |inner: Arc<Inner>| async move { lake::read::states(&inner.session, &pinned, filter).await };
+        let found = self.in_background(read).await?.into_iter().next();
+        if let Some(found) = &found {
             self.inner.looked_up.lock().remember(table, found.clone());
         }
         Ok(found)

@@ -16,7 +16,9 @@ mod find;
 mod fold;
 mod hash;
 mod keyer;
+mod looked_up;
 mod overlay;
+mod patient;
 mod projection;
 mod rebuild;
 mod sequencer;
@@ -160,7 +162,7 @@ struct Inner {
     /// Whoever writes tables holds this; never held by ingest.
     tables: tokio::sync::Mutex<Tables>,
     session: SessionContext,
-    looked_up: Mutex<find::LookedUp>,
+    looked_up: Mutex<looked_up::LookedUp>,
     wake: Notify,
     closed: AtomicBool,
     tail_bytes: std::sync::atomic::AtomicU64,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use datafusion::prelude::{Expr, col, lit};
 
 use super::{Media, audio, linker};
-use crate::archive::{Archive, Message};
+use crate::archive::Archive;
 use crate::error::Error;
 use crate::recording::Probe;
 use crate::recording::message::{self, Probed};
@@ -77,7 +77,7 @@ async fn probe_one(archive: &Archive, media: &Media, recording: &KeyedRecording)
     let is_audio = probe.container.is_some();
     let probed = Probed { source: recording.source, recording_id: recording.id.to_string(), probe };
     let event = message::event(&recording.tenant, "trunklog.probe", None, &probed);
-    if let Err(error) = append(archive, vec![event]).await {
+    if let Err(error) = archive.append_patiently(&[event], None).await {
         tracing::warn!(%error, recording = %recording.id, "cannot write down what a recording is");
         return;
     }
@@ -89,18 +89,6 @@ async fn probe_one(archive: &Archive, media: &Media, recording: &KeyedRecording)
 async fn read(media: &Media, object: &str) -> Result<Probe, Error> {
     let stored = media.open_object(object).await?;
     super::blocking(move || Ok(audio::probe(stored.reader(), stored.bytes()))).await
-}
-
-/// Appends events of trunklog's own; waits for as long as the log is full or busy.
-pub(super) async fn append(archive: &Archive, events: Vec<crate::event::Event>) -> Result<(), Error> {
-    loop {
-        let messages = events.iter().map(|event| Message::new(event.clone(), archive.decoder().as_ref())).collect();
-        match archive.append(messages).await {
-            Ok(_) => return Ok(()),
-            Err(Error::Full(_) | Error::Busy) => tokio::time::sleep(Duration::from_secs(1)).await,
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 async fn sweep_often(archive: Archive, media: Media) {

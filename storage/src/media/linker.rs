@@ -13,7 +13,6 @@ use std::time::Duration;
 use datafusion::prelude::{col, lit};
 use datafusion::scalar::ScalarValue;
 
-use super::keeper;
 use crate::archive::Archive;
 use crate::error::Error;
 use crate::event::{Event, Micros, now};
@@ -130,7 +129,7 @@ async fn decide(archive: &Archive, recording: &KeyedRecording) -> Result<(), Err
     }
     events.push(event(recording, "trunklog.link", &call.key, &fit));
     metrics::counter!("trunklog_links_total", "rule" => fit.rule).increment(1);
-    keeper::append(archive, events).await
+    archive.append_patiently(&events, None).await
 }
 
 fn event(recording: &KeyedRecording, kind: &str, call_key: &str, fit: &Fit) -> Event {

@@ -108,7 +108,7 @@ impl Media {
         if announced > self.limit_bytes() {
             return Err(Error::TooLarge(self.limit_bytes()));
         }
-        self.check_space(announced)?;
+        self.check_room(announced)?;
         Ok(Receiver::new(self.clone()))
     }
 
@@ -157,7 +157,10 @@ impl Media {
     }
 
     /// Refuses when the file system would have less than the floor after this many bytes more.
-    fn check_space(&self, more: u64) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// `Full` when there is too little room, `Io` when the disk does not tell.
+    pub fn check_room(&self, more: u64) -> Result<(), Error> {
         let free = crate::log::embedded::free_bytes(&self.inner.config.data_dir)?;
         let floor = self.inner.config.min_free_bytes;
         if free < floor.saturating_add(more) {
@@ -172,7 +175,7 @@ impl Media {
     fn account(&self, bytes: u64) -> Result<(), Error> {
         let unchecked = self.inner.unchecked_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if unchecked >= SPACE_CHECK_BYTES {
-            self.check_space(0)?;
+            self.check_room(0)?;
             self.inner.unchecked_bytes.store(0, Ordering::Relaxed);
         }
         Ok(())

@@ -112,7 +112,7 @@ async fn ask(state: &QueryState, parts: &Parts, which: Option<Which>) -> Result<
 async fn as_stored(state: &QueryState, found: &Found, parts: &Parts) -> Result<Response, Problem> {
     let entity = found.entity();
     let stored = found.open(state).await?;
-    Ok(serve(&stored, &entity, &parts.method, &parts.headers).await)
+    Ok(serve(&stored, &entity, &parts.method, &parts.headers))
 }
 
 /// With what it was read at.

@@ -115,8 +115,8 @@ fn check_size(estimate: u64) -> Result<(), Problem> {
 
 /// Decoded audio goes to the disk of the recordings, which must keep as much room for them as it would at an upload.
 fn check_room(media: &Media, estimate: u64) -> Result<(), QueryError> {
-    match media.receive(Some(estimate.min(media.limit_bytes()))) {
-        Ok(_) => Ok(()),
+    match media.check_room(estimate) {
+        Ok(()) => Ok(()),
         Err(StorageError::Full(_)) => Err(no_room()),
         Err(other) => Err(other.into()),
     }

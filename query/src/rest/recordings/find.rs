@@ -38,25 +38,6 @@ pub(super) enum Which {
     UploadedAs(Source, String),
 }
 
-impl Which {
-    /// The first row of the answer is the one. Bytes that are there go before bytes that were taken away. `None` where
-    /// no SQL is asked.
-    fn question(&self) -> Option<(String, Vec<ScalarValue>)> {
-        let text = |value: &str| ScalarValue::Utf8(Some(value.to_owned()));
-        match self {
-            Which::Id(id) => {
-                Some((format!("SELECT {COLUMNS} FROM recordings WHERE recording_id = $1 LIMIT 1"), vec![text(id)]))
-            }
-            Which::OfCall(call_id) => {
-                let order = "status IN ('deleted', 'erased'), started_at ASC NULLS LAST, received_at, recording_id";
-                let sql = format!("SELECT {COLUMNS} FROM recordings WHERE call_id = $1 ORDER BY {order} LIMIT 1");
-                Some((sql, vec![text(call_id)]))
-            }
-            Which::UploadedAs(..) => None,
-        }
-    }
-}
-
 /// What the table says about one recording, as far as serving it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
@@ -268,6 +249,20 @@ fn without_query(uploaded_as: &str) -> (String, String) {
     }
 }
 
+/// The first row of a query with one id.
+async fn first(
+    state: &QueryState,
+    access: &Access,
+    moment: Moment,
+    condition: &str,
+    id: &str,
+) -> Result<(Option<Found>, AsOf), Problem> {
+    let session = state.engine.session(access.clone(), moment).await?;
+    let sql = format!("SELECT {COLUMNS} FROM recordings WHERE {condition} LIMIT 1");
+    let batches = session.collect(&sql, vec![ScalarValue::Utf8(Some(id.to_owned()))]).await?.batches;
+    Ok((Row::all(&batches).next().map(Found::read), session.as_of()))
+}
+
 async fn look_up(
     state: &QueryState,
     access: Access,
@@ -276,14 +271,14 @@ async fn look_up(
 ) -> Result<(Arc<Found>, AsOf), Problem> {
     // Taken before the snapshot: what comes in between is in the answer, and only makes it be asked for again.
     let before = visible(state);
-    let (found, as_of) = match (&which, which.question()) {
-        (Which::UploadedAs(source, uploaded_as), _) => (uploaded(state, &access, *source, uploaded_as).await?, before),
-        (_, None) => (None, before),
-        (_, Some((sql, bound))) => {
-            let session = state.engine.session(access.clone(), moment).await?;
-            let batches = session.collect(&sql, bound).await?.batches;
-            (Row::all(&batches).next().map(Found::read), session.as_of())
+    let (found, as_of) = match &which {
+        Which::Id(id) => first(state, &access, moment, "recording_id = $1", id).await?,
+        // Bytes that are there go before bytes that were taken away.
+        Which::OfCall(id) => {
+            let order = "status IN ('deleted', 'erased'), started_at ASC NULLS LAST, received_at, recording_id";
+            first(state, &access, moment, &format!("call_id = $1 ORDER BY {order}"), id).await?
         }
+        Which::UploadedAs(source, uploaded_as) => (uploaded(state, &access, *source, uploaded_as).await?, before),
     };
     let found = Arc::new(found.ok_or_else(|| Problem::not_found("recording"))?);
     state.cache.remember(before.offset, &access, moment, which, &found);

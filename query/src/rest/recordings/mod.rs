@@ -30,7 +30,6 @@ use super::problem::Problem;
 
 pub use audio::uploaded;
 pub use cache::RecordingCache;
-pub use serve::{Entity, serve};
 
 /// The routes of recordings.
 pub(super) fn routes() -> Router<QueryState> {

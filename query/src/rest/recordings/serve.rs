@@ -33,7 +33,7 @@ const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
 
 /// What is said about the bytes that are served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entity {
+pub(super) struct Entity {
     /// A strong entity tag, in its quotes.
     pub etag: String,
     /// Sent as it is when it is audio or video, else as `application/octet-stream`.
@@ -131,7 +131,7 @@ impl Content for Bytes {
 
 /// Answers a `GET` or `HEAD` of a stored object by its conditional and range headers: 200, 206, 304, 412 or 416. The
 /// body streams in constant memory.
-pub async fn serve(stored: &Stored, entity: &Entity, method: &Method, headers: &HeaderMap) -> Response {
+pub(super) fn serve(stored: &Stored, entity: &Entity, method: &Method, headers: &HeaderMap) -> Response {
     let entity = Entity { media_type: harmless(&entity.media_type), ..entity.clone() };
     respond(stored, &entity, method, headers)
 }

@@ -8,7 +8,7 @@ use rand::Rng;
 use trunklog_tests::scan::files_below;
 use trunklog_tests::{Options, size, wire};
 
-use super::{Bench, Row, noise, sha256, text};
+use super::{Bench, noise, sha256, text};
 
 /// Senders at the same time.
 const SENDERS: u64 = 4;
@@ -89,17 +89,11 @@ async fn killed_during_uploads_it_keeps_every_acknowledged_one_whole_and_once() 
             assert_eq!(found.len(), 1, "{key}");
             assert_eq!(text(found[0], "sha256"), upload.sha256, "{key}");
         }
-        // All of them while they are in memory; a stored row takes longer to find.
-        bench.expect_whole(&if folded { some_of(&rows) } else { rows }).await;
+        bench.expect_whole(&rows).await;
     }
     assert_eq!(bench.count("calls").await, i64::try_from(acknowledged.len()).unwrap());
     let left_over = expect_orphans_collected(&mut bench).await;
     eprintln!("killed {kills} times, {} uploads; {left_over} files without a message collected", acknowledged.len());
-}
-
-/// A thousand of them at most, from first to last.
-fn some_of(rows: &[Row]) -> Vec<Row> {
-    rows.iter().step_by(rows.len().div_ceil(1000).max(1)).cloned().collect()
 }
 
 /// Files that no message names go once they are old, at the next start; all others stay. Gives how many went.
@@ -124,7 +118,7 @@ async fn expect_orphans_collected(bench: &mut Bench) -> usize {
         assert!(Instant::now() < deadline, "{:?} are still there", files().difference(&named).collect::<Vec<_>>());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    bench.expect_whole(&some_of(&rows)).await;
+    bench.expect_whole(&rows).await;
     before.len() - named.len()
 }
 
