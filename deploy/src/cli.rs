@@ -51,6 +51,8 @@ pub enum Command {
     Flush(Remote),
     /// Drop all projections and fold them again from the messages
     Rebuild(Remote),
+    /// Fold all messages again with this version and configuration, beside the tables
+    Replay(ReplayArgs),
     /// Read every table; with --hash, print SHA-256 over its rows
     Verify(VerifyArgs),
     /// Make, list and revoke keys
@@ -111,6 +113,19 @@ pub enum Format {
     Json,
     Ndjson,
     Csv,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// List the rows that would change, column by column; nothing is published. Status 1 if there are any
+    #[arg(long)]
+    pub diff: bool,
+    /// Form of the list [default: table on a terminal, csv elsewhere]
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// List at most so many rows; all are counted [default: 1000 in a table, else all]
+    #[arg(long, value_name = "ROWS")]
+    pub limit: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -28,6 +28,12 @@ pub enum Error {
     Answer(String),
     #[error("another process holds {} but does not answer on its socket; use --url and --key, or stop it", .0.display())]
     Held(PathBuf),
+    /// `replay --diff` found what would change: no failure, but not the status of success.
+    #[error("{0}")]
+    Differs(String),
+    /// A signal ended it.
+    #[error("interrupted")]
+    Interrupted,
     #[error("{}", with_causes(.0))]
     Simulate(#[from] crate::simulate::SimulateError),
 }
@@ -41,9 +47,13 @@ impl Error {
 
     /// Says what is wrong on standard error, and gives the exit status: 2 for what the caller must change.
     pub fn report(&self) -> ExitCode {
-        crate::output::error_line(&format!("error: {self}"));
+        match self {
+            Error::Differs(verdict) => crate::output::error_line(verdict),
+            _ => crate::output::error_line(&format!("error: {self}")),
+        }
         match self {
             Error::Config(_) | Error::Usage(_) => ExitCode::from(2),
+            Error::Interrupted => ExitCode::from(130),
             _ => ExitCode::FAILURE,
         }
     }

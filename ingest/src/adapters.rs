@@ -52,9 +52,15 @@ impl Decoder for Adapters {
     }
 
     fn timeout(&self, tenant: &str, source: Source, only_ringing: bool) -> Micros {
-        let configured = self.settings.load().of(tenant).timeouts.get(&source).copied().unwrap_or(OPEN_TIMEOUT);
+        let settings = self.settings.load();
+        let settings = settings.of(tenant);
+        let configured = settings.timeouts.get(&source).copied().unwrap_or(OPEN_TIMEOUT);
         let rings_for_ever = only_ringing && source == Source::Placetel;
-        if rings_for_ever { configured.min(RINGING_TIMEOUT) } else { configured }
+        if rings_for_ever {
+            settings.ringing_timeout.unwrap_or_else(|| configured.min(RINGING_TIMEOUT))
+        } else {
+            configured
+        }
     }
 }
 
@@ -81,7 +87,30 @@ fn default_country(source: Source) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Settings, TenantSettings};
     use crate::sources::fixture::posted;
+
+    #[test]
+    fn every_source_has_its_limit() {
+        let own = TenantSettings {
+            timeouts: [(Source::Voispeed, 7 * HOUR), (Source::Placetel, 3 * HOUR)].into(),
+            ringing_timeout: Some(2 * HOUR),
+            ..TenantSettings::default()
+        };
+        let short = TenantSettings { timeouts: [(Source::Placetel, HOUR / 2)].into(), ..TenantSettings::default() };
+        let tenants = [("own".to_owned(), own), ("short".to_owned(), short)].into();
+        let decoder = adapters(SharedSettings::new(Settings { tenants, ..Settings::default() }));
+        for source in Source::PBX {
+            assert_eq!(decoder.timeout("any", source, false), 4 * HOUR, "{source}");
+            let ringing = if source == Source::Placetel { HOUR } else { 4 * HOUR };
+            assert_eq!(decoder.timeout("any", source, true), ringing, "{source}");
+        }
+        assert_eq!(decoder.timeout("own", Source::Voispeed, true), 7 * HOUR);
+        assert_eq!(decoder.timeout("own", Source::Kazoo, false), 4 * HOUR);
+        assert_eq!(decoder.timeout("own", Source::Placetel, false), 3 * HOUR);
+        assert_eq!(decoder.timeout("own", Source::Placetel, true), 2 * HOUR);
+        assert_eq!(decoder.timeout("short", Source::Placetel, true), HOUR / 2);
+    }
 
     #[test]
     fn long_names_of_legs_are_quarantined() {

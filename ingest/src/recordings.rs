@@ -69,7 +69,7 @@ pub async fn forget(media: &Media, object: &str) {
 
 /// Where the bytes of a recording lie that was acknowledged before.
 async fn known_object(archive: &Archive, id: &str) -> Result<Option<String>, Error> {
-    if !archive.knows_recording(id) {
+    if !archive.knows_recording(id)? {
         return Ok(None);
     }
     let known = archive.recording(id).await?;

@@ -101,6 +101,8 @@ pub struct TenantSettings {
     pub fetch_allow: Vec<String>,
     /// How long a call may stay open without a message.
     pub timeouts: BTreeMap<Source, Micros>,
+    /// The same for a Placetel call of which nothing but its IncomingCall came.
+    pub ringing_timeout: Option<Micros>,
 }
 
 /// How a Kazoo is told to record a call to this archive.

@@ -12,8 +12,12 @@ mod durable_file;
 pub mod error;
 pub mod event;
 pub mod fact;
+#[cfg(test)]
+mod faults;
+mod index;
 pub mod keys;
 mod lake;
+pub mod linker;
 pub mod links;
 pub mod log;
 pub mod media;

@@ -86,7 +86,12 @@ impl DurableStore {
             let _ = std::fs::remove_file(&staged);
         }
         written?;
-        self.sync_directories(path)
+        let synced = self.sync_directories(path);
+        if create && synced.is_err() {
+            // Seen but perhaps not on disk, it must not be believed: a commit is then tried again, never trusted.
+            let _ = std::fs::remove_file(path);
+        }
+        synced
     }
 }
 

@@ -92,7 +92,7 @@ pub fn calls() -> SchemaRef {
         whole("cause_q850", "cause value of ITU-T Q.850"),
         whole("sip_status", "final SIP status"),
         text("released_by", "caller, callee, ext, remote or unknown"),
-        text("state", "open, closed, timed_out or partial"),
+        text("state", "open, closed, timed_out or partial; as stored also leg: part of another call, and no call"),
         text("clock", "clock of started_at: pbx, derived or receipt"),
         column("legs", DataType::List(Arc::new(leg)), "attempts to reach one endpoint, by start and key"),
         whole("transfers", "how often the call was transferred"),

@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::simulate::Call;
 
 /// One message with its fields.
-struct Message {
+pub struct Message {
     kind: String,
     received_at: String,
     offset: i64,
@@ -20,6 +20,12 @@ struct Message {
 }
 
 impl Message {
+    /// A message of this kind; `encoded` is its form or query.
+    pub fn new(kind: String, received_at: String, offset: i64, encoded: &[u8]) -> Message {
+        let fields = url::form_urlencoded::parse(encoded).into_owned().collect();
+        Message { kind, received_at, offset, fields }
+    }
+
     fn is(&self, kinds: &[&str]) -> bool {
         kinds.contains(&self.kind.as_str())
     }
@@ -29,9 +35,16 @@ impl Message {
     }
 }
 
-/// Differences between `calls` and the naive fold.
+/// Messages by source and call key.
+pub type Messages = BTreeMap<(String, String), Vec<Message>>;
+
+/// Differences between `calls` and the naive fold of what `events` has.
 pub async fn check(server: &Server, query_key: &str, calls: &[Call]) -> Vec<String> {
-    let messages = read(server, query_key).await;
+    differences(&read(server, query_key).await, calls)
+}
+
+/// Differences between `calls` and the naive fold of their messages.
+pub fn differences(messages: &Messages, calls: &[Call]) -> Vec<String> {
     let mut problems = Vec::new();
     for call in calls {
         let text = |column: &str| call.get(column).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -55,16 +68,15 @@ pub async fn check(server: &Server, query_key: &str, calls: &[Call]) -> Vec<Stri
 }
 
 /// Messages by source and call key. Those without a key (VOIspeed's without ids) are left out.
-async fn read(server: &Server, query_key: &str) -> BTreeMap<(String, String), Vec<Message>> {
+async fn read(server: &Server, query_key: &str) -> Messages {
     let sql = r#"SELECT source, call_key, type, received_at, "offset", query, payload FROM events
                  WHERE call_key IS NOT NULL AND NOT quarantined"#;
-    let mut messages: BTreeMap<_, Vec<Message>> = BTreeMap::new();
+    let mut messages = Messages::new();
     for row in server.sql(query_key, sql).await.rows {
         let text = |index: usize| row[index].as_str().unwrap_or_default().to_owned();
         let payload = BASE64.decode(text(6)).unwrap();
         let encoded = if payload.is_empty() { text(5).into_bytes() } else { payload };
-        let fields = url::form_urlencoded::parse(&encoded).into_owned().collect();
-        let message = Message { kind: text(2), received_at: text(3), offset: row[4].as_i64().unwrap(), fields };
+        let message = Message::new(text(2), text(3), row[4].as_i64().unwrap(), &encoded);
         messages.entry((text(0), text(1))).or_default().push(message);
     }
     messages

@@ -5,6 +5,7 @@ mod flush;
 mod keys;
 mod progress;
 mod rebuild;
+mod replay;
 mod sql;
 mod tenants;
 mod verify;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
             config.archive.ignore_projections = true;
             wait(rebuild::run(&remote, &config))
         }
+        Command::Replay(arguments) => with_config(&place, async |config| replay::run(arguments, config).await),
         Command::Verify(arguments) => with_config(&place, async |config| verify::run(arguments, config).await),
         Command::Keys(arguments) => with_config(&place, async |config| keys::run(arguments.command, config).await),
         Command::Tenants(remote) => with_config(&place, async |config| tenants::run(&remote, config).await),

@@ -28,6 +28,16 @@ impl Progress {
         Progress { spinner: Some(spinner), started }
     }
 
+    /// What shows a count behind these words, from any thread; only a terminal sees it.
+    pub fn counter(&self, what: &'static str) -> impl Fn(u64) + Send + Sync + 'static + use<> {
+        let spinner = self.spinner.clone();
+        move |count| {
+            if let Some(spinner) = &spinner {
+                spinner.set_message(format!("{what} {count}"));
+            }
+        }
+    }
+
     /// Says that it is over, and how long it took.
     pub fn done(self, what: &str) {
         if let Some(spinner) = self.spinner {

@@ -86,7 +86,8 @@ fn table(columns: &[Value], rows: &[Vec<Value>]) -> String {
     table.to_string()
 }
 
-fn cell(value: &Value) -> String {
+/// A value as people read it.
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         // A control character in a message must not command the terminal.

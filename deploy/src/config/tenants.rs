@@ -44,6 +44,7 @@ pub fn merged(own: &Tenant, mut merged: TenantSettings, base: &Path, section: &s
     merged.voispeed_ivr.extend(own.voispeed.ivr.clone());
     merged.voispeed_alias.extend(own.voispeed.alias.clone());
     merged.timeouts.extend(timeouts(&own.timeout));
+    merged.ringing_timeout = own.timeout.placetel_ringing.map(|span| span.micros()).or(merged.ringing_timeout);
     Ok(merged)
 }
 

@@ -23,6 +23,7 @@ voispeed.alias.usercallid = ["ucid"]
 planfix.contacts = "contacts.csv"
 fetch.allow = ["pbx.acme.example", "*.acme.example:8443", "10.1.2.3!private", "[fd00::7]:8080!private"]
 timeout.placetel = "4h"
+timeout.placetel_ringing = "90m"
 "#;
 
 fn load(text: &str) -> Result<Checked, ConfigError> {
@@ -60,9 +61,11 @@ fn the_example_of_the_manual_is_understood() {
     assert_eq!(acme.planfix_contacts["4930123"].manager.as_deref(), Some("103"));
     assert_eq!(acme.planfix_contacts["0301"].manager, None);
     assert_eq!(acme.timeouts[&Source::Placetel], 4 * 3600 * 1_000_000);
+    assert_eq!(acme.ringing_timeout, Some(90 * 60 * 1_000_000));
     let other = checked.settings.of("other");
     assert_eq!(other.kazoo_callflow.len(), 1);
     assert_eq!(other.timeouts[&Source::Placetel], 2 * 3600 * 1_000_000);
+    assert_eq!(other.ringing_timeout, None);
     let shown = checked.shown();
     assert!(shown.iter().any(|(key, value, _)| key == "fold.interval" && value == "\"2s\""));
     assert!(shown.iter().any(|(key, _, origin)| key == "tenants.acme.country" && origin.ends_with("trunklog.toml")));
@@ -90,7 +93,7 @@ fn contacts_may_come_later_but_must_be_right() {
 fn values_that_nothing_could_run_with_name_their_key() {
     for (text, key) in [
         ("[log]\nqueue_limit = 0\n", "log.queue_limit"),
-        ("[log]\nsegment_bytes = \"19 MiB\"\n", "log.segment_bytes"),
+        ("[log]\nsegment_bytes = \"1000 KiB\"\n", "log.segment_bytes"),
         ("[log]\nsegment_bytes = \"5 GiB\"\n", "log.segment_bytes"),
         ("[log]\ntail_limit_bytes = 0\n", "log.tail_limit_bytes"),
         ("[fold]\nbytes = 0\n", "fold.bytes"),

@@ -164,13 +164,15 @@ pub struct Fetch {
     pub allow: Option<Vec<String>>,
 }
 
-/// `timeout.<source>`: how long a call may stay open without a message.
+/// `timeout.<source>`: how long a call may stay open without a message; `timeout.placetel_ringing`: the same for a
+/// call of which nothing but its IncomingCall came.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeout {
     pub kazoo: Option<Span>,
     pub virtualpbx: Option<Span>,
     pub placetel: Option<Span>,
+    pub placetel_ringing: Option<Span>,
     pub voispeed: Option<Span>,
     pub planfix: Option<Span>,
 }

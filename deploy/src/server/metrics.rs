@@ -41,6 +41,18 @@ fn describe() {
     );
     describe_counter!("trunklog_recording_bytes_total", Unit::Bytes, "Bytes of new recordings by source");
     describe_counter!("trunklog_links_total", "Recordings linked to a call by decision, by rule");
+    describe_counter!("trunklog_call_links_total", "Calls linked to each other by decision, by rule");
+    describe_counter!("trunklog_call_unlinks_total", "Links between calls taken back, by rule");
+    describe_gauge!("trunklog_linker_calls", "Calls that the linker watches");
+    describe_gauge!("trunklog_index_bytes", Unit::Bytes, "Memory of the indexes of home days and fingerprints");
+    describe_gauge!("trunklog_index_entries", "Entries of an index");
+    describe_counter!("trunklog_fold_written_bytes_total", Unit::Bytes, "Bytes that folds wrote, by table");
+    describe_counter!(
+        "trunklog_compaction_removed_bytes_total",
+        Unit::Bytes,
+        "Bytes of files that compaction replaced"
+    );
+    describe_counter!("trunklog_compaction_written_bytes_total", Unit::Bytes, "Bytes that compaction wrote, by table");
     describe_counter!("trunklog_fetches_total", "Linked files by result: stored, failed, retried");
     describe_gauge!("trunklog_fetch_queue", "Links that wait to be fetched or are being fetched");
     describe_counter!("trunklog_fold_errors_total", "Folds that failed and are tried again");
@@ -70,6 +82,17 @@ fn begin() {
     for rule in ["name", "numbers"] {
         counter!("trunklog_links_total", "rule" => rule).absolute(0);
     }
+    for rule in ["other_leg", "a_leg", "dial_call_sid", "id", "numbers", "refer", "better"] {
+        counter!("trunklog_call_unlinks_total", "rule" => rule).absolute(0);
+        if rule != "better" {
+            counter!("trunklog_call_links_total", "rule" => rule).absolute(0);
+        }
+    }
+    for table in ["events", "calls", "recordings"] {
+        counter!("trunklog_fold_written_bytes_total", "table" => table).absolute(0);
+        counter!("trunklog_compaction_removed_bytes_total", "table" => table).absolute(0);
+        counter!("trunklog_compaction_written_bytes_total", "table" => table).absolute(0);
+    }
     counter!("trunklog_messages_total", "source" => "bulk", "result" => "refused").absolute(0);
     for result in ["stored", "failed", "retried"] {
         counter!("trunklog_fetches_total", "result" => result).absolute(0);
@@ -77,8 +100,7 @@ fn begin() {
     gauge!("trunklog_fetch_queue").set(0.0);
     counter!("trunklog_fold_errors_total").absolute(0);
     counter!("trunklog_folded_messages_total").absolute(0);
-    counter!("trunklog_compacted_rows_read_total").absolute(0);
-    counter!("trunklog_compacted_rows_written_total").absolute(0);
+    counter!("trunklog_compacted_calls_total").absolute(0);
     // A histogram that is asked for is shown, empty as it is.
     let _append = histogram!("trunklog_log_append_seconds");
     let _group = histogram!("trunklog_log_group_appends");

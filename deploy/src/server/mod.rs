@@ -36,6 +36,7 @@ use trunklog_query::recordings::RecordingCache;
 use trunklog_query::{QueryEngine, QueryState};
 use trunklog_storage::archive::Archive;
 use trunklog_storage::keys::{Keys, NewKey};
+use trunklog_storage::linker;
 use trunklog_storage::links::Links;
 use trunklog_storage::media::{Media, keeper};
 
@@ -121,6 +122,7 @@ impl Opened {
     /// Takes up what an earlier run left undone: recordings that were not looked at, links that were not fetched.
     fn resume(&self) -> Result<(), Error> {
         keeper::start(&self.state.archive, &self.query.media)?;
+        linker::start(&self.state.archive)?;
         self.fetcher.resume(Arc::new(fetches::StoredMessages::new(Arc::clone(&self.engine))));
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! `GET /v1/calls/{call_id}` and its messages.
 
+use std::collections::HashSet;
+
 use arrow::array::RecordBatch;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -8,6 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use datafusion::common::ScalarValue;
 use trunklog_storage::event::Source;
+use trunklog_storage::linker::call_of_leg;
 
 use super::QueryState;
 use super::event::{can_belong, decode, to_json};
@@ -19,8 +22,6 @@ use crate::format::json::{write_members, write_object, write_text};
 use crate::session::Session;
 
 const CALL: &str = "SELECT * FROM calls WHERE call_id = $1";
-const BY_KEY: &str =
-    r#"SELECT * FROM events WHERE tenant = $1 AND source = $2 AND call_key = $3 ORDER BY "partition", "offset""#;
 /// VOIspeed's user events without ids: they stand between the call's first and last message.
 const BY_RANGE: &str = r#"SELECT * FROM events WHERE tenant = $1 AND source = 'voispeed' AND call_key IS NULL
     AND "offset" BETWEEN $2 AND $3 ORDER BY "partition", "offset""#;
@@ -29,6 +30,9 @@ const RECORDINGS: &str = "SELECT * FROM recordings WHERE tenant = $1 AND call_id
 
 /// Keys of calls whose messages carry none begin so.
 const KEYLESS: char = '~';
+
+/// Legs of which messages are looked for; more than any call has.
+const KEYS: usize = 200;
 
 /// The columns of a message in the timeline.
 const TIMELINE: [&str; 8] =
@@ -116,26 +120,76 @@ async fn find(
     let Ok(Path(call_id)) = call_id else { return Err(Problem::not_found("call")) };
     common.wait(state).await?;
     let session = state.engine.session(common.access, common.moment).await?;
-    let call = session.collect(CALL, vec![text(&call_id)]).await?.batches;
+    let call = call_or_its_own(state, &session, &call_id).await?;
     let Some(row) = Row::all(&call).next() else { return Err(Problem::not_found("call")) };
     let events = timeline(&session, row).await?;
     Ok(Found { session, call, events })
 }
 
+/// The call of this id; of what became a leg of another call that call.
+async fn call_or_its_own(state: &QueryState, session: &Session, call_id: &str) -> Result<Vec<RecordBatch>, QueryError> {
+    let call = session.collect(CALL, vec![text(call_id)]).await?.batches;
+    let is_id = call_id.len() == 32 && call_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_id || Row::all(&call).next().is_some() {
+        return Ok(call);
+    }
+    match call_of_leg(state.engine.archive(), call_id).await? {
+        // Asked for through the session, so that nobody sees another tenant's.
+        Some(whole) => Ok(session.collect(CALL, vec![text(&whole)]).await?.batches),
+        None => Ok(call),
+    }
+}
+
+/// Those of the call, and those that its legs got before it was known whose legs they are.
 async fn recordings(session: &Session, call: Row<'_>) -> Result<Vec<RecordBatch>, QueryError> {
     let column = |name: &str| text(call.text(name).unwrap_or_default());
-    Ok(session.collect(RECORDINGS, vec![column("tenant"), column("call_id")]).await?.batches)
+    let mut found = session.collect(RECORDINGS, vec![column("tenant"), column("call_id")]).await?.batches;
+    let known: HashSet<String> =
+        Row::all(&found).filter_map(|row| row.text("recording_id").map(str::to_owned)).collect();
+    let missing: Vec<String> = call.texts("recordings").into_iter().filter(|id| !known.contains(id)).collect();
+    if !missing.is_empty() {
+        let sql = format!(
+            "SELECT * FROM recordings WHERE tenant = $1 AND recording_id IN ({}) ORDER BY received_at, recording_id",
+            placeholders(2, missing.len())
+        );
+        let parameters = std::iter::once(column("tenant")).chain(missing.iter().map(|id| text(id)));
+        found.extend(session.collect(&sql, parameters.collect()).await?.batches);
+    }
+    Ok(found)
+}
+
+/// `$2, $3, $4`
+fn placeholders(first: usize, count: usize) -> String {
+    (first..first + count).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The keys under which the call's messages stand: of Kazoo also those of legs, which may have come before their call
+/// was known.
+fn keys(call: Row<'_>) -> Vec<String> {
+    let mut keys = vec![call.text("call_key").unwrap_or_default().to_owned()];
+    let kazoo = [Source::Kazoo, Source::Virtualpbx].map(Source::as_str);
+    if call.text("source").is_some_and(|source| kazoo.contains(&source)) {
+        // `0` stands for a leg of which nothing is known.
+        keys.extend(call.texts_in("legs", "leg_key").into_iter().filter(|key| key != "0"));
+        keys.truncate(KEYS);
+    }
+    keys
 }
 
 async fn timeline(session: &Session, call: Row<'_>) -> Result<Vec<RecordBatch>, QueryError> {
     let column = |name: &str| text(call.text(name).unwrap_or_default());
     let whole = |name: &str| ScalarValue::Int64(call.whole(name));
-    let (sql, parameters) = if keyless(call) {
-        (BY_RANGE, vec![column("tenant"), whole("first_offset"), whole("last_offset")])
-    } else {
-        (BY_KEY, vec![column("tenant"), column("source"), column("call_key")])
-    };
-    Ok(session.collect(sql, parameters).await?.batches)
+    if keyless(call) {
+        let parameters = vec![column("tenant"), whole("first_offset"), whole("last_offset")];
+        return Ok(session.collect(BY_RANGE, parameters).await?.batches);
+    }
+    let keys = keys(call);
+    let sql = format!(
+        r#"SELECT * FROM events WHERE tenant = $1 AND source = $2 AND call_key IN ({}) ORDER BY "partition", "offset""#,
+        placeholders(3, keys.len())
+    );
+    let parameters = [column("tenant"), column("source")].into_iter().chain(keys.iter().map(|key| text(key)));
+    Ok(session.collect(&sql, parameters.collect()).await?.batches)
 }
 
 /// The rows that are this call's messages.

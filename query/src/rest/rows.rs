@@ -52,6 +52,14 @@ impl<'a> Row<'a> {
         pairs.filter_map(|(key, value)| Some((key?.to_owned(), value.unwrap_or_default().to_owned()))).collect()
     }
 
+    /// The texts of a list.
+    pub(super) fn texts(&self, list: &str) -> Vec<String> {
+        let Some(list) = self.column(list).and_then(|column| column.as_list_opt::<i32>()) else { return Vec::new() };
+        let values = list.value(self.at);
+        let texts = values.as_string_opt::<i32>();
+        texts.map(|texts| texts.iter().flatten().map(str::to_owned).collect()).unwrap_or_default()
+    }
+
     /// The texts of one field of a list of structs.
     pub(super) fn texts_in(&self, list: &str, field: &str) -> Vec<String> {
         let Some(list) = self.column(list).and_then(|column| column.as_list_opt::<i32>()) else { return Vec::new() };

@@ -22,6 +22,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use trunklog_storage::archive::Snapshot;
+use trunklog_storage::call::LEG;
 use trunklog_storage::event::Source;
 use trunklog_storage::fact::Decoder;
 use trunklog_storage::schema;
@@ -127,7 +128,9 @@ impl ArchiveTable {
         }
         let own = lit(Source::Trunklog.as_str());
         match self.kind {
-            Kind::Calls | Kind::Recordings => {}
+            // What became a leg of another call is part of that one's row.
+            Kind::Calls => conditions.push(column("state").not_eq(lit(LEG))),
+            Kind::Recordings => {}
             Kind::Events => conditions.push(column("source").not_eq(own)),
             Kind::SystemEvents => conditions.push(column("source").eq(own)),
         }

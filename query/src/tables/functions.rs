@@ -69,14 +69,15 @@ impl ScalarUDFImpl for Superseded {
 }
 
 /// The columns that [`shown_state`] is called with, in this order.
-pub(super) const STATE_COLUMNS: [&str; 6] =
-    ["tenant", "source", "state", "last_received_at", "answered_at", "endpoint"];
+pub(super) const STATE_COLUMNS: [&str; 7] =
+    ["tenant", "source", "state", "last_received_at", "answered_at", "endpoint", "direction"];
 
-/// `shown_state(tenant, source, state, last_received_at, answered_at, endpoint)`: `timed_out` for an open call of
-/// which nothing has been heard for longer than its source's limit, else the stored state.
+/// `shown_state(tenant, source, state, last_received_at, answered_at, endpoint, direction)`: `timed_out` for an open
+/// call of which nothing has been heard for longer than its source's limit, else the stored state.
 pub(super) fn shown_state(decoder: Arc<dyn Decoder>, now: Micros) -> ScalarUDF {
     let text = DataType::Utf8;
-    let types = vec![text.clone(), text.clone(), text.clone(), schema::timestamp(), schema::timestamp(), text];
+    let time = schema::timestamp();
+    let types = vec![text.clone(), text.clone(), text.clone(), time.clone(), time, text.clone(), text];
     ScalarUDF::from(ShownState { decoder, now, signature: Signature::exact(types, Volatility::Immutable) })
 }
 
@@ -111,7 +112,7 @@ impl ShownState {
     fn states(&self, columns: &[ArrayRef]) -> StringArray {
         let text = |at: usize| columns[at].as_string::<i32>();
         let time = |at: usize| columns[at].as_primitive::<TimestampMicrosecondType>();
-        let (tenants, sources, states, endpoints) = (text(0), text(1), text(2), text(5));
+        let (tenants, sources, states, endpoints, directions) = (text(0), text(1), text(2), text(5), text(6));
         let (heard, answered) = (time(3), time(4));
         let mut limits: HashMap<(&str, &str, bool), Option<Micros>> = HashMap::new();
         let shown = (0..states.len()).map(|row| {
@@ -119,7 +120,9 @@ impl ShownState {
                 return states.is_valid(row).then(|| states.value(row));
             }
             let (tenant, source) = (tenants.value(row), sources.value(row));
-            let only_ringing = source == Source::Placetel.as_str() && answered.is_null(row) && endpoints.is_null(row);
+            // An OutgoingCall has an end to come, an IncomingCall of a contact centre has none.
+            let unanswered = answered.is_null(row) && endpoints.is_null(row);
+            let only_ringing = source == Source::Placetel.as_str() && unanswered && directions.value(row) != "out";
             let limit = limits.entry((tenant, source, only_ringing)).or_insert_with(|| {
                 Source::parse(source).map(|source| self.decoder.timeout(tenant, source, only_ringing))
             });
@@ -174,21 +177,22 @@ mod tests {
 
     #[test]
     fn open_calls_time_out() {
-        let text = |values: [Option<&str>; 4]| -> ArrayRef { Arc::new(StringArray::from_iter(values)) };
-        let time = |values: [Option<i64>; 4]| -> ArrayRef {
+        let text = |values: [Option<&str>; 5]| -> ArrayRef { Arc::new(StringArray::from_iter(values)) };
+        let time = |values: [Option<i64>; 5]| -> ArrayRef {
             Arc::new(TimestampMicrosecondArray::from_iter(values).with_timezone("UTC"))
         };
         let columns = [
-            text([Some("acme"); 4]),
-            text([Some("placetel"); 4]),
-            text([Some("open"), Some("open"), Some("closed"), Some("open")]),
-            time([Some(0), Some(0), Some(0), Some(45)]),
-            time([None, Some(5), None, None]),
-            text([None; 4]),
+            text([Some("acme"); 5]),
+            text([Some("placetel"); 5]),
+            text([Some("open"), Some("open"), Some("closed"), Some("open"), Some("open")]),
+            time([Some(0), Some(0), Some(0), Some(45), Some(0)]),
+            time([None, Some(5), None, None, None]),
+            text([None; 5]),
+            text([Some("in"), Some("in"), Some("in"), Some("in"), Some("out")]),
         ];
         let function =
-            ShownState { decoder: Arc::new(Limits), now: 50, signature: Signature::any(6, Volatility::Immutable) };
+            ShownState { decoder: Arc::new(Limits), now: 50, signature: Signature::any(7, Volatility::Immutable) };
         let states: Vec<_> = function.states(&columns).iter().flatten().map(str::to_owned).collect();
-        assert_eq!(states, ["timed_out", "open", "closed", "open"]);
+        assert_eq!(states, ["timed_out", "open", "closed", "open", "open"]);
     }
 }

@@ -1,83 +1,210 @@
 //! Which message is another delivery of which: an index of recent fingerprints, a pure function of the log.
 //!
-//! Kept are the messages of the last seven days (by the highest receipt time seen so far) and, whatever their times,
-//! the last [`KEPT_MESSAGES`]; so memory is bounded and a bulk load of old messages still knows its repeats.
+//! A delivery counts for a later one that was received at most the window away, and as long as it is among the last
+//! [`KEPT_MESSAGES`] or was received within seven days of the highest receipt time so far; so the index stays small
+//! and a bulk load of old messages still knows its repeats. Messages that `events` has are in sorted runs on disk,
+//! the others in memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::error::Error;
 use crate::event::{Micros, Offset, Source};
 use crate::fact::DUPLICATE_WINDOW;
+use crate::index::View;
 
 /// Messages that are kept whatever their receipt times.
 pub(crate) const KEPT_MESSAGES: u64 = 1_000_000;
+/// An id up to this length stands in the runs; longer ones are kept aside.
+const INLINE_BYTES: usize = 39;
+/// One delivery in a run: offset, receipt time, length of the id, the id.
+pub(crate) const DELIVERY_BYTES: usize = 8 + 8 + 1 + INLINE_BYTES;
 
-type Key = [u8; 16];
+/// A delivery as it stands in a run.
+pub(crate) type Stored = (u128, [u8; DELIVERY_BYTES]);
 
 #[derive(Debug, Clone)]
 struct Delivery {
+    offset: Offset,
     received_at: Micros,
     event_id: Arc<str>,
 }
 
-/// The index.
-#[derive(Debug, Default)]
-pub(crate) struct Duplicates {
-    by_key: HashMap<Key, Vec<Delivery>>,
-    order: VecDeque<(Offset, Micros, Key)>,
-    latest: Micros,
+/// What the index knows besides the runs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Aside {
+    /// The highest receipt time of all messages.
+    pub latest: Micros,
+    /// Ids that are too long for a run, by offset.
+    long_ids: BTreeMap<u64, (Micros, Arc<str>)>,
 }
 
-fn key(tenant: &str, source: Source, fingerprint: &str) -> Key {
+/// The index.
+#[derive(Debug)]
+pub(crate) struct Duplicates {
+    recent: HashMap<u128, Vec<Delivery>>,
+    order: VecDeque<(Offset, u128)>,
+    runs: View<DELIVERY_BYTES>,
+    /// The runs have everything up to here.
+    until: Option<Offset>,
+    aside: Aside,
+}
+
+fn key(tenant: &str, source: Source, fingerprint: &[u8; 32]) -> u128 {
     let mut hash = Sha256::new();
-    for part in [tenant, "\0", source.as_str(), "\0", fingerprint] {
-        hash.update(part.as_bytes());
+    for part in [tenant.as_bytes(), b"\0", source.as_str().as_bytes(), b"\0", fingerprint] {
+        hash.update(part);
     }
-    let mut key = [0; 16];
-    key.copy_from_slice(&hash.finalize()[..16]);
-    key
+    hash.finalize()[..16].iter().fold(0, |key, byte| key << 8 | u128::from(*byte))
+}
+
+/// Whether a delivery still counts when the log is at this offset.
+fn counts(delivery: (Offset, Micros), at: Offset, latest: Micros) -> bool {
+    delivery.0.0 + KEPT_MESSAGES > at.0 || delivery.1.saturating_add(DUPLICATE_WINDOW) >= latest
 }
 
 impl Duplicates {
+    /// Over runs that have everything up to `until`.
+    pub fn new(runs: View<DELIVERY_BYTES>, until: Option<Offset>, aside: Aside) -> Duplicates {
+        Duplicates { recent: HashMap::new(), order: VecDeque::new(), runs, until, aside }
+    }
+
+    /// Whether this message is yet to be noted.
+    pub fn is_behind(&self, offset: Offset) -> bool {
+        self.until.is_none_or(|until| offset > until)
+    }
+
+    /// What must be kept besides the runs.
+    pub fn aside(&self) -> Aside {
+        self.aside.clone()
+    }
+
     /// The event id of the first message in the log of this fingerprint at most `window` away; then remembers this
     /// one. Must be called in log order.
+    ///
+    /// # Errors
+    /// If a run cannot be read.
     pub fn note(
         &mut self,
         tenant: &str,
         source: Source,
-        fingerprint: &str,
+        fingerprint: &[u8; 32],
         window: Micros,
         message: (Offset, Micros, &str),
-    ) -> Option<Arc<str>> {
+    ) -> Result<Option<Arc<str>>, Error> {
         let (offset, received_at, event_id) = message;
         let key = key(tenant, source, fingerprint);
-        let deliveries = self.by_key.entry(key).or_default();
-        let first = deliveries.iter().find(|delivery| (received_at - delivery.received_at).abs() <= window);
-        let original = first.map(|delivery| Arc::clone(&delivery.event_id));
-        deliveries.push(Delivery { received_at, event_id: event_id.into() });
-        self.order.push_back((offset, received_at, key));
-        self.latest = self.latest.max(received_at);
-        self.forget(offset);
-        original
+        self.aside.latest = self.aside.latest.max(received_at);
+        let latest = self.aside.latest;
+        let fits = |at: Offset, received: Micros| {
+            (received_at.saturating_sub(received)).saturating_abs() <= window && counts((at, received), offset, latest)
+        };
+        let mut stored: Option<Delivery> = None;
+        let long_ids = &self.aside.long_ids;
+        self.runs.each(key, |value| {
+            let delivery = read(value, long_ids);
+            let earlier = stored.as_ref().is_none_or(|known| delivery.offset < known.offset);
+            if earlier && fits(delivery.offset, delivery.received_at) {
+                stored = Some(delivery);
+            }
+        })?;
+        let deliveries = self.recent.entry(key).or_default();
+        let first = || deliveries.iter().find(|delivery| fits(delivery.offset, delivery.received_at));
+        let original = stored.as_ref().or_else(first).map(|delivery| Arc::clone(&delivery.event_id));
+        deliveries.push(Delivery { offset, received_at, event_id: event_id.into() });
+        self.order.push_back((offset, key));
+        Ok(original)
     }
 
-    fn forget(&mut self, offset: Offset) {
-        while let Some(&(oldest, received_at, key)) = self.order.front() {
-            let recent = oldest.0 + KEPT_MESSAGES > offset.0 || received_at + DUPLICATE_WINDOW >= self.latest;
-            if recent {
-                return;
+    /// A message that the runs have is read again: only what stands aside can lack it.
+    pub fn pass(&mut self, message: (Offset, Micros, &str)) {
+        let (offset, received_at, event_id) = message;
+        self.aside.latest = self.aside.latest.max(received_at);
+        if event_id.len() > INLINE_BYTES {
+            self.aside.long_ids.insert(offset.0, (received_at, event_id.into()));
+        }
+    }
+
+    /// The deliveries up to and including this offset that are only in memory, for the runs, and their highest receipt
+    /// time. Ids that are too long for a run are put aside.
+    pub fn unwritten(&mut self, until: Offset) -> (Vec<Stored>, Micros) {
+        let (mut written, mut latest) = (Vec::new(), Micros::MIN);
+        for (offset, key) in self.order.iter().take_while(|(offset, _)| *offset <= until) {
+            let known = self.recent.get(key).into_iter().flatten().find(|delivery| delivery.offset == *offset);
+            let Some(delivery) = known else { continue };
+            if delivery.event_id.len() > INLINE_BYTES {
+                let kept = (delivery.received_at, Arc::clone(&delivery.event_id));
+                self.aside.long_ids.insert(offset.0, kept);
             }
+            latest = latest.max(delivery.received_at);
+            written.push((*key, write(delivery)));
+        }
+        (written, latest)
+    }
+
+    /// The runs now have everything up to here.
+    pub fn release(&mut self, until: Offset, runs: View<DELIVERY_BYTES>) {
+        self.runs = runs;
+        self.until = self.until.max(Some(until));
+        while let Some((offset, key)) = self.order.front().copied().filter(|(offset, _)| *offset <= until) {
             self.order.pop_front();
-            if let Some(deliveries) = self.by_key.get_mut(&key) {
-                deliveries.remove(0);
+            if let Some(deliveries) = self.recent.get_mut(&key) {
+                deliveries.retain(|delivery| delivery.offset > offset);
                 if deliveries.is_empty() {
-                    self.by_key.remove(&key);
+                    self.recent.remove(&key);
                 }
             }
         }
+        let latest = self.aside.latest;
+        self.aside.long_ids.retain(|offset, (received, _)| counts((Offset(*offset), *received), until, latest));
     }
+
+    /// Says of a run, by the highest offset and receipt time in it, whether nothing in it counts any more.
+    pub fn is_gone(latest: Micros, at: Offset) -> impl Fn(Offset, Micros) -> bool {
+        move |last, stamp| !counts((last, stamp), at, latest)
+    }
+}
+
+/// A delivery for the runs, of a message that is read back from `events`.
+pub(crate) fn stored(
+    tenant: &str,
+    source: Source,
+    fingerprint: &[u8; 32],
+    message: (Offset, Micros, &str),
+    aside: &mut Aside,
+) -> Stored {
+    let delivery = Delivery { offset: message.0, received_at: message.1, event_id: message.2.into() };
+    aside.latest = aside.latest.max(delivery.received_at);
+    if delivery.event_id.len() > INLINE_BYTES {
+        aside.long_ids.insert(delivery.offset.0, (delivery.received_at, Arc::clone(&delivery.event_id)));
+    }
+    (key(tenant, source, fingerprint), write(&delivery))
+}
+
+fn write(delivery: &Delivery) -> [u8; DELIVERY_BYTES] {
+    let mut value = [0; DELIVERY_BYTES];
+    value[..8].copy_from_slice(&delivery.offset.0.to_be_bytes());
+    value[8..16].copy_from_slice(&delivery.received_at.to_be_bytes());
+    let id = delivery.event_id.as_bytes();
+    if let (Ok(length), true) = (u8::try_from(id.len()), id.len() <= INLINE_BYTES) {
+        value[16] = length;
+        value[17..17 + id.len()].copy_from_slice(id);
+    } else {
+        value[16] = u8::MAX;
+    }
+    value
+}
+
+fn read(value: &[u8; DELIVERY_BYTES], long_ids: &BTreeMap<u64, (Micros, Arc<str>)>) -> Delivery {
+    let number = |from: usize| value[from..from + 8].iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    let offset = number(0);
+    let inline = value.get(17..17 + usize::from(value[16])).and_then(|id| std::str::from_utf8(id).ok());
+    let long = || long_ids.get(&offset).map(|(_, id)| Arc::clone(id));
+    let event_id = inline.map(Arc::from).or_else(long).unwrap_or_default();
+    Delivery { offset: Offset(offset), received_at: number(8).cast_signed(), event_id }
 }
 
 #[cfg(test)]
@@ -85,16 +212,22 @@ mod tests {
     use super::*;
 
     const DAY: Micros = 86_400_000_000;
+    const PRINT: [u8; 32] = [7; 32];
+
+    fn index() -> Duplicates {
+        Duplicates::new(View::empty(), None, Aside::default())
+    }
 
     fn note(index: &mut Duplicates, offset: u64, day: i64) -> Option<String> {
         let id = format!("event-{offset}");
         let message = (Offset(offset), day * DAY, id.as_str());
-        index.note("acme", Source::Placetel, "f", DUPLICATE_WINDOW, message).map(|id| id.to_string())
+        let original = index.note("acme", Source::Placetel, &PRINT, DUPLICATE_WINDOW, message).expect("memory");
+        original.map(|id| id.to_string())
     }
 
     #[test]
     fn the_original_is_the_first_within_seven_days() {
-        let mut index = Duplicates::default();
+        let mut index = index();
         assert_eq!(note(&mut index, 0, 0), None);
         assert_eq!(note(&mut index, 1, 5).as_deref(), Some("event-0"));
         assert_eq!(note(&mut index, 2, 9).as_deref(), Some("event-1"));
@@ -103,9 +236,36 @@ mod tests {
 
     #[test]
     fn tenants_and_sources_are_apart() {
-        let mut index = Duplicates::default();
-        assert_eq!(index.note("a", Source::Kazoo, "f", 1, (Offset(0), 0, "x")), None);
-        assert_eq!(index.note("b", Source::Kazoo, "f", 1, (Offset(1), 0, "y")), None);
-        assert_eq!(index.note("a", Source::Virtualpbx, "f", 1, (Offset(2), 0, "z")), None);
+        let mut index = index();
+        let mut note =
+            |tenant, source, offset| index.note(tenant, source, &PRINT, 1, (Offset(offset), 0, "x")).expect("memory");
+        assert_eq!(note("a", Source::Kazoo, 0), None);
+        assert_eq!(note("b", Source::Kazoo, 1), None);
+        assert_eq!(note("a", Source::Virtualpbx, 2), None);
+        assert_eq!(note("a", Source::Kazoo, 3).as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn what_is_in_the_runs_still_counts_with_ids_of_any_length() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let mut runs = crate::index::Runs::open(directory.path(), "log").expect("an index");
+        let long = "x".repeat(300);
+        let mut index = index();
+        for (offset, id) in [(0, "short"), (1, long.as_str())] {
+            let print = [u8::try_from(offset).expect("small"); 32];
+            index.note("a", Source::Kazoo, &print, DUPLICATE_WINDOW, (Offset(offset), 5, id)).expect("noted");
+        }
+        let (entries, stamp) = index.unwritten(Offset(1));
+        assert_eq!((entries.len(), stamp), (2, 5));
+        runs.add(entries, Offset(1), stamp).expect("added");
+        index.release(Offset(1), runs.view());
+        assert!(!index.is_behind(Offset(1)) && index.recent.is_empty());
+        let mut again = Duplicates::new(runs.view(), runs.until(), index.aside());
+        for (offset, id) in [(2, "short"), (3, long.as_str())] {
+            let print = [u8::try_from(offset - 2).expect("small"); 32];
+            let at = (Offset(offset), 6, "again");
+            let original = again.note("a", Source::Kazoo, &print, DUPLICATE_WINDOW, at).expect("noted");
+            assert_eq!(original.as_deref(), Some(id));
+        }
     }
 }

@@ -1,26 +1,29 @@
 //! Looking for calls and recordings by what is known of them, for the archive's own workers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{Expr, col, lit};
 
 use super::arrivals::{Arrivals, arrivals};
-use super::fold::{day_names, in_days};
-use super::projection::home_key;
-use super::snapshot::Part;
+use super::compact::{day_names, in_days};
+use super::snapshot::{Part, stored_rows};
 use super::{Archive, Inner};
+use crate::call::CallState;
 use crate::error::Error;
 use crate::lake;
+use crate::linker;
 use crate::rows::{Keyed, KeyedCall, KeyedRecording, State};
 
 impl Archive {
     /// Whether bytes of this recording were acknowledged before.
-    pub fn knows_recording(&self, recording_id: &str) -> bool {
-        self.inner.advance();
-        let sequencer = self.inner.sequencer.lock();
-        sequencer.recordings.homes.contains_key(&home_key(recording_id))
+    ///
+    /// # Errors
+    /// If an index cannot be read.
+    pub fn knows_recording(&self, recording_id: &str) -> Result<bool, Error> {
+        self.inner.advance()?;
+        self.inner.sequencer.lock().recordings.knows(recording_id)
     }
 
     /// The recording of this id, as a snapshot taken now would show it. Cheap: players ask for one piece after the other.
@@ -28,15 +31,16 @@ impl Archive {
     /// # Errors
     /// If a table cannot be read.
     pub async fn recording(&self, recording_id: &str) -> Result<Option<KeyedRecording>, Error> {
-        self.inner.advance();
+        self.inner.advance()?;
         let (table, day, fresh) = {
             let sequencer = self.inner.sequencer.lock();
             let recordings = &sequencer.recordings;
-            match (recordings.overlay.get(recording_id), recordings.homes.get(&home_key(recording_id))) {
-                (Some(entry), _) if !entry.lacks_stored => return Ok(Some(entry.keyed.clone())),
-                (_, None) => return Ok(None),
-                (fresh, Some(home)) => {
-                    (Arc::clone(&recordings.table), home.day, fresh.map(|entry| entry.keyed.clone()))
+            match recordings.overlay.get(recording_id) {
+                Some(entry) if !entry.lacks_stored => return Ok(Some(entry.keyed.clone())),
+                Some(entry) => (Arc::clone(&recordings.table), entry.keyed.day, Some(entry.keyed.clone())),
+                None => {
+                    let Some(day) = recordings.home(recording_id)? else { return Ok(None) };
+                    (Arc::clone(&recordings.table), day, None)
                 }
             }
         };
@@ -72,6 +76,53 @@ impl Archive {
         Ok(found)
     }
 
+    /// The calls of these ids, legs of other calls included. Cheap for few: only their home days are read.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub async fn calls_of(&self, ids: &HashSet<Arc<str>>) -> Result<Vec<KeyedCall>, Error> {
+        self.inner.advance()?;
+        let (mut found, mut fresh, mut days) = (Vec::new(), HashMap::new(), HashSet::new());
+        let (table, wanted) = {
+            let sequencer = self.inner.sequencer.lock();
+            let calls = &sequencer.calls;
+            let mut wanted = HashSet::new();
+            for id in ids {
+                let entry = calls.overlay.get(id);
+                let day = match entry {
+                    Some(entry) if !entry.lacks_stored => {
+                        found.push(entry.keyed.clone());
+                        continue;
+                    }
+                    Some(entry) => {
+                        fresh.insert(Arc::clone(id), entry.keyed.clone());
+                        Some(entry.keyed.day)
+                    }
+                    None => calls.home(id)?,
+                };
+                if let Some(day) = day {
+                    days.insert(day);
+                    wanted.insert(Arc::clone(id));
+                }
+            }
+            (Arc::clone(&calls.table), wanted)
+        };
+        if !wanted.is_empty() {
+            let days: Vec<i32> = days.into_iter().collect();
+            // Planning a read is no work for the threads that serve.
+            let read =
+                |inner: Arc<Inner>| async move { stored_rows::<CallState>(&inner, &table, &wanted, Some(&days)).await };
+            for mut stored in self.in_background(read).await? {
+                if let Some(fresh) = fresh.remove(&stored.id) {
+                    Arc::make_mut(&mut stored.state).merge((*fresh.state).clone());
+                }
+                found.push(stored);
+            }
+        }
+        found.extend(fresh.into_values());
+        Ok(found)
+    }
+
     /// Every recording whose bytes are acknowledged from now on, in log order. What comes is what that message said.
     pub fn subscribe_recordings(&self) -> Arrivals {
         let (announcer, arrivals) = arrivals();
@@ -79,9 +130,16 @@ impl Archive {
         arrivals
     }
 
+    /// Messages about calls that may want a link, from now on, in log order. What comes is what that message said.
+    pub fn subscribe_calls(&self) -> linker::CallArrivals {
+        let (announcer, arrivals) = linker::arrivals();
+        self.inner.sequencer.lock().call_subscribers.push(announcer);
+        arrivals
+    }
+
     /// Whether the bytes of this recording were looked at; `None` when memory does not tell.
     pub fn is_probed(&self, recording_id: &str) -> Option<bool> {
-        self.inner.advance();
+        self.inner.advance().ok()?;
         let sequencer = self.inner.sequencer.lock();
         let entry = sequencer.recordings.overlay.get(recording_id)?;
         Some(entry.keyed.state.probed().is_some())

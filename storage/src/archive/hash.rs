@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::snapshot::Part;
 use super::{Archive, Snapshot};
+use crate::call::LEG;
 use crate::error::Error;
 use crate::event::hex;
 use crate::rows::State;
@@ -60,10 +61,11 @@ impl Archive {
             let ids = batch.column_by_name(S::ID).map(|column| column.as_string::<i32>().clone());
             let is_whole = |row: usize| ids.as_ref().is_none_or(|ids| !superseded.contains(ids.value(row)));
             let lines = lines(&batch, state_key::<S>)?.into_iter().enumerate();
-            found.extend(lines.filter(|(row, _)| is_whole(*row)).map(|(_, line)| line));
+            found.extend(lines.filter(|(row, _)| is_whole(*row) && is_shown(&batch, *row)).map(|(_, line)| line));
         }
         for batch in part.overlay.rows(snapshot.decoder.as_ref())? {
-            found.extend(lines(&batch, state_key::<S>)?);
+            let lines = lines(&batch, state_key::<S>)?.into_iter().enumerate();
+            found.extend(lines.filter(|(row, _)| is_shown(&batch, *row)).map(|(_, line)| line));
         }
         Ok(found)
     }
@@ -83,6 +85,12 @@ impl Archive {
         let stream = frame.select(columns.collect::<Vec<_>>())?.execute_stream().await?;
         Ok(stream.try_collect().await?)
     }
+}
+
+/// A row that is a leg of another call is not shown as a call.
+fn is_shown(batch: &RecordBatch, row: usize) -> bool {
+    let states = batch.column_by_name("state").and_then(|column| column.as_string_opt::<i32>());
+    states.is_none_or(|states| states.is_null(row) || states.value(row) != LEG)
 }
 
 /// The hash of these rows as a whole table of calls.

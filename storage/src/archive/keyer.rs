@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{Event, Micros, Source};
 use crate::fact::{CallRef, Decoded, SHORT_WINDOW};
 
 /// What every key made here begins with.
 pub const MADE_KEY: char = '~';
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Open {
     key: String,
     ended_at: Option<Micros>,
@@ -19,11 +21,31 @@ struct Open {
 }
 
 /// The calls without ids, by tenant, extension and number.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub(crate) struct Keyer {
     open: HashMap<(String, String, String), Open>,
     /// The number of the latest call by tenant and extension: later messages of it may leave the number out.
     latest: HashMap<(String, String), String>,
+}
+
+/// A keyer as it is kept in the checkpoint.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    open: Vec<((String, String, String), Open)>,
+    latest: Vec<((String, String), String)>,
+}
+
+impl From<Keyer> for Written {
+    fn from(keyer: Keyer) -> Written {
+        Written { open: keyer.open.into_iter().collect(), latest: keyer.latest.into_iter().collect() }
+    }
+}
+
+impl From<Written> for Keyer {
+    fn from(written: Written) -> Keyer {
+        Keyer { open: written.open.into_iter().collect(), latest: written.latest.into_iter().collect() }
+    }
 }
 
 impl Keyer {

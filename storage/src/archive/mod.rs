@@ -11,6 +11,9 @@
 //! is one offset, and Delta and memory are told apart by offset, never by time.
 
 mod arrivals;
+mod background;
+mod compact;
+mod diff;
 mod duplicates;
 mod find;
 mod fold;
@@ -21,9 +24,12 @@ mod overlay;
 mod patient;
 mod projection;
 mod rebuild;
+mod refold;
+mod restore;
 mod sequencer;
 mod snapshot;
 mod startup;
+mod store;
 mod tail;
 
 use std::path::PathBuf;
@@ -32,21 +38,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::error::Error;
 use crate::event::{Event, Offset};
 use crate::fact::{Decoded, Decoder, decode_safely};
-use crate::lake::Table;
+use crate::lake::WrapStore;
 use crate::log::{Batch, EmbeddedLog, Log, codec};
-use sequencer::{Arrived, Sequencer};
+use sequencer::Arrived;
+use store::Store;
 
 pub use arrivals::Arrivals;
+pub use diff::{Change, ColumnChange, Compared, Difference, Differences};
 pub use hash::TableHash;
 pub use keyer::MADE_KEY;
 pub use rebuild::RebuildReport;
+pub use refold::Refolded;
 pub use snapshot::{Snapshot, Superseded};
 
 /// Appends longer than this are split, so that a group stays small.
@@ -83,7 +91,7 @@ pub struct Receipt {
 }
 
 /// Settings of the archive.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ArchiveConfig {
     /// The data directory.
     pub data_dir: PathBuf,
@@ -103,8 +111,22 @@ pub struct ArchiveConfig {
     pub keep_superseded: Duration,
     /// Do not read the projections when opening: they are about to be rebuilt, and may be damaged.
     pub ignore_projections: bool,
+    /// Change no table and take no messages: for comparing.
+    pub read_only: bool,
     /// Swap a day when its parts have at least this many calls (and more than half of its final calls).
     pub compact_calls: u64,
+    /// Calls with parts that memory may hold: of more, those of the fullest days are swapped.
+    pub overlay_calls: u64,
+    /// Memory for sorting in folds, compactions and rebuilds; what needs more spills to disk.
+    pub sort_bytes: usize,
+    /// What stands between the tables and their files: tests put faults here.
+    pub wrap_store: Option<WrapStore>,
+}
+
+impl std::fmt::Debug for ArchiveConfig {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ArchiveConfig").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
 }
 
 impl ArchiveConfig {
@@ -120,7 +142,11 @@ impl ArchiveConfig {
             min_free_bytes: 256 << 20,
             keep_superseded: Duration::from_secs(24 * 3600),
             ignore_projections: false,
+            read_only: false,
             compact_calls: 5_000,
+            overlay_calls: 50_000,
+            sort_bytes: 256 << 20,
+            wrap_store: None,
         }
     }
 }
@@ -146,28 +172,27 @@ pub struct Status {
     pub compaction_lag_seconds: u64,
 }
 
-struct Tables {
-    events: Table,
-    calls: Table,
-    recordings: Table,
-}
-
 struct Inner {
-    config: ArchiveConfig,
-    decoder: Arc<dyn Decoder>,
+    /// The fold and all it writes; what is not found here is found there.
+    store: Store,
     log: EmbeddedLog,
     arrived: Arc<Mutex<Vec<Arrived>>>,
     visible: watch::Sender<Option<Offset>>,
-    sequencer: Mutex<Sequencer>,
-    /// Whoever writes tables holds this; never held by ingest.
-    tables: tokio::sync::Mutex<Tables>,
-    session: SessionContext,
     looked_up: Mutex<looked_up::LookedUp>,
     wake: Notify,
     closed: AtomicBool,
-    tail_bytes: std::sync::atomic::AtomicU64,
+    /// An index could not be read: nothing more is taken in.
+    failed: AtomicBool,
     in_flight: std::sync::atomic::AtomicU64,
     background: Mutex<Option<tokio::runtime::Runtime>>,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
 }
 
 /// A handle to the archive; cheap to clone.
@@ -216,6 +241,10 @@ impl Archive {
     /// is refused, the earlier ones are stored (and a retry finds its duplicates marked).
     pub async fn append(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, Error> {
         let inner = &self.inner;
+        inner.check_writable()?;
+        if inner.failed.load(Ordering::Acquire) {
+            inner.sequencer.lock().check()?;
+        }
         if inner.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -249,7 +278,7 @@ impl Archive {
         let duplicate: Arc<[AtomicBool]> = messages.iter().map(|_| AtomicBool::new(false)).collect();
         let carry = Carry { messages, duplicate: Arc::clone(&duplicate) };
         let first = self.inner.log.append(Batch { records, carry: Some(Box::new(carry)) }).await?;
-        self.inner.advance();
+        self.inner.advance()?;
         receipts.extend(quarantined.into_iter().enumerate().map(|(index, quarantined)| Receipt {
             offset: Offset(first.0 + index as u64),
             duplicate: duplicate[index].load(Ordering::Acquire),
@@ -276,6 +305,7 @@ impl Archive {
         // Asked for before the lock is taken: the log's answer may wait for a sync.
         let (log_bytes, poisoned) = (inner.log.disk_bytes(), inner.log.poisoned());
         let sequencer = inner.sequencer.lock();
+        let poisoned = poisoned.or_else(|| sequencer.failed.clone());
         let parts_since = [sequencer.calls.parts_since, sequencer.recordings.parts_since].into_iter().flatten().min();
         Status {
             visible: self.visible(),
@@ -304,7 +334,7 @@ impl Archive {
         }
         self.inner.log.close().await;
         self.inner.wake.notify_waiters();
-        let folded = self.fold_now().await;
+        let folded = if self.inner.config.read_only { Ok(None) } else { self.fold_now().await };
         if let Some(runtime) = self.inner.background.lock().take() {
             runtime.shutdown_background();
         }
@@ -313,17 +343,26 @@ impl Archive {
 }
 
 impl Inner {
-    /// Takes in what has become durable.
-    fn advance(&self) {
-        let mut sequencer = self.sequencer.lock();
-        self.advance_locked(&mut sequencer);
+    /// # Errors
+    /// `Config` when the archive is open for reading only.
+    fn check_writable(&self) -> Result<(), Error> {
+        if self.config.read_only {
+            return Err(Error::Config("the archive is open for reading only".into()));
+        }
+        Ok(())
     }
 
-    fn advance_locked(&self, sequencer: &mut Sequencer) {
+    /// Takes in what has become durable.
+    ///
+    /// # Errors
+    /// `Poisoned` when an index could not be read: the messages are durable, and a restart takes them in.
+    fn advance(&self) -> Result<(), Error> {
+        let mut sequencer = self.sequencer.lock();
+        self.advance_locked(&mut sequencer)
+    }
+
+    fn advance_locked(&self, sequencer: &mut sequencer::Sequencer) -> Result<(), Error> {
         let arrived = std::mem::take(&mut *self.arrived.lock());
-        if arrived.is_empty() {
-            return;
-        }
         for batch in arrived {
             sequencer.take(batch);
         }
@@ -332,6 +371,11 @@ impl Inner {
         if bytes >= self.config.fold_bytes {
             self.wake.notify_one();
         }
+        let taken = sequencer.check();
+        if taken.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        taken
     }
 }
 
@@ -343,5 +387,9 @@ impl Drop for Inner {
     }
 }
 
+#[cfg(test)]
+mod faulty_log;
+#[cfg(test)]
+mod faulty_store;
 #[cfg(test)]
 mod tests;

@@ -19,8 +19,12 @@ const SHARDS: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Entry<S> {
     pub keyed: Keyed<S>,
-    /// It has a row in the final tier which is not merged in yet.
+    /// It has a row in the final tier.
+    pub stored: bool,
+    /// That row is not merged in yet.
     pub lacks_stored: bool,
+    /// It has rows in the part tier.
+    pub parts: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -61,18 +65,10 @@ impl<S: State> Overlay<S> {
         self.shards[shard_of(id)].entries.get(id)
     }
 
-    /// Changes or makes an entry.
-    pub fn update(&mut self, id: &str, make: impl FnOnce() -> Entry<S>, change: impl FnOnce(&mut Entry<S>)) {
-        let shard = Arc::make_mut(&mut self.shards[shard_of(id)]);
+    pub fn insert(&mut self, entry: Entry<S>) {
+        let shard = Arc::make_mut(&mut self.shards[shard_of(&entry.keyed.id)]);
         shard.rendered = OnceLock::new();
-        match shard.entries.get_mut(id) {
-            Some(entry) => change(entry),
-            None => {
-                let mut entry = make();
-                change(&mut entry);
-                shard.entries.insert(Arc::clone(&entry.keyed.id), entry);
-            }
-        }
+        shard.entries.insert(Arc::clone(&entry.keyed.id), entry);
     }
 
     /// Changes an entry, if there is one.
@@ -84,15 +80,18 @@ impl<S: State> Overlay<S> {
         }
     }
 
-    /// Drops the entries for which `keep` is false.
-    pub fn retain(&mut self, keep: impl Fn(&Entry<S>) -> bool) {
-        for shard in &mut self.shards {
-            if shard.entries.values().any(|entry| !keep(entry)) {
-                let shard = Arc::make_mut(shard);
-                shard.entries.retain(|_, entry| keep(entry));
-                shard.rendered = OnceLock::new();
-            }
+    /// Notes something about an entry that its row does not show.
+    pub fn mark(&mut self, id: &str, mark: impl FnOnce(&mut Entry<S>)) {
+        if let Some(entry) = Arc::make_mut(&mut self.shards[shard_of(id)]).entries.get_mut(id) {
+            mark(entry);
         }
+    }
+
+    /// Drops an entry: its row in the table is whole.
+    pub fn remove(&mut self, id: &str) {
+        let shard = Arc::make_mut(&mut self.shards[shard_of(id)]);
+        shard.entries.remove(id);
+        shard.rendered = OnceLock::new();
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry<S>> {

@@ -1,4 +1,5 @@
-//! One projection of the log: a table of states with what memory has that the table has not. Plain code; no I/O.
+//! One projection of the log: a table of states with what memory has that the table has not. Plain code; but for
+//! look-ups in the index of home days no I/O.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,32 +7,51 @@ use std::time::Instant;
 
 use datafusion::catalog::TableProvider;
 
-use super::Tables;
 use super::overlay::{Entry, Overlay};
 use super::sequencer::Sequencer;
+use super::store::Tables;
 use crate::call::CallState;
+use crate::error::Error;
 use crate::event::Offset;
+use crate::index::{Runs, View};
 use crate::lake::{Table, Version};
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, State};
 
-/// Where a call or recording lives, by the first 128 bits of its id.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Home {
-    pub day: i32,
-    /// It has a row in the final tier.
-    pub stored: bool,
-}
+/// A home day in the index: days since 1970-01-01, big endian.
+pub(crate) const HOME_BYTES: usize = 4;
 
+/// Where a call or recording stands in the index: the first 128 bits of its id.
 pub(crate) fn home_key(id: &str) -> u128 {
     id.get(..32).and_then(|prefix| u128::from_str_radix(prefix, 16).ok()).unwrap_or_default()
+}
+
+/// An entry of the index.
+pub(crate) fn home_entry(id: &str, day: i32) -> (u128, [u8; HOME_BYTES]) {
+    (home_key(id), day.to_be_bytes())
+}
+
+/// A table of states, with the index of the home days of all its rows. Only whoever writes tables has it.
+pub(crate) struct Lane {
+    pub table: Table,
+    pub homes: Runs<HOME_BYTES>,
+    /// A fold of which it is not known whether it landed, or not yet noted that it did.
+    pub attempt: Option<Attempt>,
+}
+
+/// What a fold writes: ids that get their first row, and ids that get a part.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub until: Offset,
+    pub whole: Vec<(Arc<str>, i32)>,
+    pub parts: Vec<Arc<str>>,
 }
 
 /// States that the log is folded into, each kind with its own table and watermark.
 pub(crate) trait Projected: State {
     fn of(sequencer: &Sequencer) -> &Projection<Self>;
     fn of_mut(sequencer: &mut Sequencer) -> &mut Projection<Self>;
-    fn table(tables: &mut Tables) -> &mut Table;
+    fn lane(tables: &mut Tables) -> &mut Lane;
 }
 
 impl Projected for CallState {
@@ -43,7 +63,7 @@ impl Projected for CallState {
         &mut sequencer.calls
     }
 
-    fn table(tables: &mut Tables) -> &mut Table {
+    fn lane(tables: &mut Tables) -> &mut Lane {
         &mut tables.calls
     }
 }
@@ -57,15 +77,19 @@ impl Projected for RecordingState {
         &mut sequencer.recordings
     }
 
-    fn table(tables: &mut Tables) -> &mut Table {
+    fn lane(tables: &mut Tables) -> &mut Lane {
         &mut tables.recordings
     }
 }
 
 /// What is known of one kind of state at the log's end.
 pub(crate) struct Projection<S> {
+    /// Those that are not whole in the final tier.
     pub overlay: Overlay<S>,
-    pub homes: HashMap<u128, Home>,
+    /// The home days of all that have a row in the final tier.
+    pub homes: View<HOME_BYTES>,
+    /// Home days that the index lacks although the table has the rows, found while the log is read again.
+    pub placed: HashMap<u128, i32>,
     /// Those with changes behind the table's watermark.
     pub dirty: HashSet<Arc<str>>,
     /// Those whose final row must be read before they are whole.
@@ -81,11 +105,12 @@ pub(crate) struct Projection<S> {
 }
 
 impl<S: State> Projection<S> {
-    /// Nothing but the table.
-    pub fn new(table: Arc<dyn TableProvider>, watermark: Option<Offset>) -> Projection<S> {
+    /// Nothing but the table and where its rows live.
+    pub fn new(table: Arc<dyn TableProvider>, watermark: Option<Offset>, homes: View<HOME_BYTES>) -> Projection<S> {
         Projection {
             overlay: Overlay::default(),
-            homes: HashMap::new(),
+            homes,
+            placed: HashMap::new(),
             dirty: HashSet::new(),
             lacking: HashSet::new(),
             watermark,
@@ -100,69 +125,126 @@ impl<S: State> Projection<S> {
         self.watermark.is_none_or(|folded| offset > folded)
     }
 
+    /// The home day, if there is a row in the final tier.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn home(&self, id: &str) -> Result<Option<i32>, Error> {
+        Ok(self.homes.first(home_key(id))?.map(i32::from_be_bytes))
+    }
+
+    /// Whether anything is known of this one.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn knows(&self, id: &str) -> Result<bool, Error> {
+        Ok(self.overlay.contains(id) || self.home(id)?.is_some())
+    }
+
     /// Merges what one message says; `keyed.day` is the home day if this is the first one.
-    pub fn take(&mut self, mut keyed: Keyed<S>) {
-        let home = *self.homes.entry(home_key(&keyed.id)).or_insert(Home { day: keyed.day, stored: false });
-        keyed.day = home.day;
+    ///
+    /// # Errors
+    /// If the index cannot be read; nothing is then changed.
+    pub fn take(&mut self, keyed: Keyed<S>) -> Result<(), Error> {
         let id = Arc::clone(&keyed.id);
-        if home.stored && !self.overlay.contains(&id) {
-            self.lacking.insert(Arc::clone(&id));
-        }
-        self.merge(keyed, home.stored);
+        self.merge(keyed, false)?;
         self.dirty.insert(id);
+        Ok(())
     }
 
     /// Takes up a stored part.
-    pub fn take_part(&mut self, part: Keyed<S>) {
-        let lacks_stored = self.homes.get(&home_key(&part.id)).is_some_and(|home| home.stored);
-        if lacks_stored {
-            self.lacking.insert(Arc::clone(&part.id));
-        }
-        self.merge(part, lacks_stored);
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn take_part(&mut self, part: Keyed<S>) -> Result<(), Error> {
+        self.merge(part, true)
     }
 
-    fn merge(&mut self, keyed: Keyed<S>, lacks_stored: bool) {
-        let state = Arc::clone(&keyed.state);
+    fn merge(&mut self, mut keyed: Keyed<S>, part: bool) -> Result<(), Error> {
         let id = Arc::clone(&keyed.id);
-        let make = || Entry { keyed: Keyed { state: Arc::default(), ..keyed }, lacks_stored };
-        self.overlay.update(&id, make, |entry| Arc::make_mut(&mut entry.keyed.state).join(Arc::unwrap_or_clone(state)));
+        if self.overlay.contains(&id) {
+            self.overlay.change(&id, |entry| {
+                entry.parts |= part;
+                Arc::make_mut(&mut entry.keyed.state).join(Arc::unwrap_or_clone(keyed.state));
+            });
+            return Ok(());
+        }
+        let home = self.home(&id)?;
+        keyed.day = home.unwrap_or(keyed.day);
+        if home.is_some() {
+            self.lacking.insert(id);
+        }
+        self.overlay.insert(Entry { keyed, stored: home.is_some(), lacks_stored: home.is_some(), parts: part });
+        Ok(())
+    }
+
+    /// Notes the home day of one whose row the table has and the index perhaps lacks; to be called in log order.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn place(&mut self, keyed: &Keyed<S>) -> Result<(), Error> {
+        if !self.knows(&keyed.id)? {
+            self.placed.entry(home_key(&keyed.id)).or_insert(keyed.day);
+        }
+        Ok(())
     }
 
     /// Merges stored rows into the overlay's entries that lack them.
     pub fn supply(&mut self, stored: Vec<Keyed<S>>) {
         for row in stored {
-            self.overlay.change(&row.id, |entry| {
-                Arc::make_mut(&mut entry.keyed.state).join((*row.state).clone());
+            self.lacking.remove(&row.id);
+            let id = Arc::clone(&row.id);
+            self.overlay.change(&id, |entry| {
+                // The stored row has the keys of the first message.
+                let fresh = std::mem::replace(&mut entry.keyed, row);
+                Arc::make_mut(&mut entry.keyed.state).join(Arc::unwrap_or_clone(fresh.state));
                 entry.lacks_stored = false;
             });
-            self.lacking.remove(&row.id);
         }
     }
 
     /// The days of those that lack their stored row.
     pub fn lacking_days(&self) -> Vec<i32> {
-        let days = self.lacking.iter().filter_map(|id| self.homes.get(&home_key(id)).map(|home| home.day));
+        let days = self.lacking.iter().filter_map(|id| self.overlay.get(id).map(|entry| entry.keyed.day));
         let days: HashSet<i32> = days.collect();
         days.into_iter().collect()
     }
 
-    /// Those that the next fold writes.
-    pub fn changed(&self) -> Vec<Keyed<S>> {
-        self.dirty.iter().filter_map(|id| self.overlay.get(id).map(|entry| entry.keyed.clone())).collect()
+    /// Those that the next fold writes: without a row yet, and with one.
+    pub fn changed(&self) -> (Vec<Keyed<S>>, Vec<Keyed<S>>) {
+        let entries = self.dirty.iter().filter_map(|id| self.overlay.get(id));
+        let (whole, parts): (Vec<&Entry<S>>, Vec<&Entry<S>>) = entries.partition(|entry| !entry.stored);
+        let states = |entries: Vec<&Entry<S>>| entries.into_iter().map(|entry| entry.keyed.clone()).collect();
+        (states(whole), states(parts))
     }
 
-    /// These days were swapped: what did not change in them is whole in the final tier.
-    pub fn swapped(&mut self, days: &HashSet<i32>) {
-        for entry in self.overlay.entries().filter(|entry| days.contains(&entry.keyed.day)) {
-            if let Some(home) = self.homes.get_mut(&home_key(&entry.keyed.id)) {
-                // One that has arrived since the swap's fold is dirty and not in the final tier by that swap,
-                // unless it was folded before; saying it is stored only costs a look-up.
-                home.stored = true;
+    /// A fold has landed, and the index has the home days of what it wrote.
+    pub fn folded(&mut self, attempt: &Attempt) {
+        for (id, _) in &attempt.whole {
+            if self.dirty.contains(id) {
+                self.overlay.mark(id, |entry| entry.stored = true);
+            } else {
+                self.overlay.remove(id);
             }
         }
-        let dirty = &self.dirty;
-        self.overlay.retain(|entry| !days.contains(&entry.keyed.day) || dirty.contains(&entry.keyed.id));
-        let overlay = &self.overlay;
-        self.lacking.retain(|id| overlay.contains(id));
+        for id in &attempt.parts {
+            self.overlay.mark(id, |entry| entry.parts = true);
+        }
+        if !attempt.parts.is_empty() {
+            self.parts_since.get_or_insert_with(Instant::now);
+        }
+        self.watermark = self.watermark.max(Some(attempt.until));
+    }
+
+    /// The parts of these were merged into final rows.
+    pub fn swapped(&mut self, ids: &HashSet<Arc<str>>) {
+        for id in ids {
+            if self.dirty.contains(id) {
+                self.overlay.mark(id, |entry| (entry.stored, entry.parts) = (true, false));
+            } else {
+                self.overlay.remove(id);
+                self.lacking.remove(id);
+            }
+        }
     }
 }

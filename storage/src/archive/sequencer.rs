@@ -1,5 +1,5 @@
 //! Everything that happens in log order, one message after the other: duplicate marks, call keys, home days, merging
-//! into the overlay, the tail. Plain code under one lock; no I/O.
+//! into the overlay, the tail. Plain code under one lock; but for look-ups in the indexes no I/O.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,10 @@ use super::keyer::Keyer;
 use super::projection::Projection;
 use super::tail::Tail;
 use crate::call::CallState;
-use crate::event::{Event, Micros, Offset, Source, call_id, hex};
+use crate::error::Error;
+use crate::event::{Event, Micros, Offset, Source, call_id};
 use crate::fact::Decoded;
+use crate::linker;
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, LoggedEvent, day_of};
 
@@ -36,6 +38,8 @@ pub(crate) struct Sequencer {
     pub tail: Tail,
     pub duplicates: Duplicates,
     pub keyer: Keyer,
+    /// Last offset that the keyer has seen.
+    pub keyed: Option<Offset>,
     /// Last offset taken in.
     pub last: Option<Offset>,
     pub events_watermark: Option<Offset>,
@@ -44,6 +48,10 @@ pub(crate) struct Sequencer {
     pub recordings: Projection<RecordingState>,
     /// Who wants to know of recordings whose bytes were acknowledged.
     pub subscribers: Vec<Announcer>,
+    /// Who wants to know of messages about calls that may want a link.
+    pub call_subscribers: Vec<linker::Announcer>,
+    /// Why no more is taken in, if an index could not be read: what was taken in is right, what follows would not be.
+    pub failed: Option<String>,
 }
 
 /// The home day of a call: that of the time which its first message carries, if it can be believed.
@@ -59,17 +67,21 @@ impl Sequencer {
         events_watermark: Option<Offset>,
         calls: Projection<CallState>,
         recordings: Projection<RecordingState>,
+        duplicates: Duplicates,
     ) -> Sequencer {
         Sequencer {
             tail: Tail::default(),
-            duplicates: Duplicates::default(),
+            duplicates,
             keyer: Keyer::default(),
+            keyed: None,
             last: None,
             events_watermark,
             events,
             calls,
             recordings,
             subscribers: Vec::new(),
+            call_subscribers: Vec::new(),
+            failed: None,
         }
     }
 
@@ -78,40 +90,80 @@ impl Sequencer {
         self.events_watermark.min(self.calls.watermark).min(self.recordings.watermark)
     }
 
-    /// Takes in a batch.
+    /// Takes in a batch, unless an earlier one failed.
     pub fn take(&mut self, arrived: Arrived) {
         for (index, message) in arrived.messages.into_iter().enumerate() {
             let offset = Offset(arrived.first.0 + index as u64);
-            if self.message(offset, Arc::new(message.event), Arc::new(message.decoded)) {
-                arrived.duplicate[index].store(true, Ordering::Release);
+            if self.failed.is_some() {
+                return;
+            }
+            match self.message(offset, Arc::new(message.event), Arc::new(message.decoded)) {
+                Ok(duplicate) => arrived.duplicate[index].store(duplicate, Ordering::Release),
+                Err(error) => {
+                    tracing::error!(%error, %offset, "an index cannot be read; nothing more is taken in until a restart");
+                    self.failed = Some(error.to_string());
+                }
             }
         }
     }
 
-    /// Takes in one message; says whether it is a duplicate.
-    fn message(&mut self, offset: Offset, event: Arc<Event>, decoded: Arc<Decoded>) -> bool {
-        let mut duplicate = false;
-        if self.events_watermark.is_none_or(|folded| offset > folded) {
-            let fingerprint = hex(&decoded.fingerprint);
-            let at = (offset, event.received_at, event.id.as_str());
-            let duplicate_of = self.duplicates.note(&event.tenant, event.source, &fingerprint, decoded.window, at);
-            duplicate = duplicate_of.is_some();
-            let (event, decoded) = (Arc::clone(&event), Arc::clone(&decoded));
-            self.tail.push(LoggedEvent { event, offset, decoded, duplicate_of });
-        }
-        if self.calls.is_behind(offset) {
-            self.fold_call(offset, &event, &decoded);
-        }
-        if self.recordings.is_behind(offset) {
-            self.fold_recording(offset, &event, &decoded);
-        }
-        self.last = self.last.max(Some(offset));
-        duplicate
+    /// # Errors
+    /// `Poisoned` when an index could not be read.
+    pub fn check(&self) -> Result<(), Error> {
+        self.failed.as_ref().map_or(Ok(()), |reason| Err(Error::Poisoned(reason.clone())))
     }
 
-    fn fold_call(&mut self, offset: Offset, event: &Event, decoded: &Decoded) {
-        let Some(key) = self.keyer.key(event, decoded) else { return };
-        let Some((_, fact)) = &decoded.fact else { return };
+    /// Takes in one message; says whether it is a duplicate.
+    fn message(&mut self, offset: Offset, event: Arc<Event>, decoded: Arc<Decoded>) -> Result<bool, Error> {
+        let mut duplicate = false;
+        let at = (offset, event.received_at, event.id.as_str());
+        if self.duplicates.is_behind(offset) {
+            let print = &decoded.fingerprint;
+            let duplicate_of = self.duplicates.note(&event.tenant, event.source, print, decoded.window, at)?;
+            duplicate = duplicate_of.is_some();
+            if self.events_watermark.is_none_or(|folded| offset > folded) {
+                let (event, decoded) = (Arc::clone(&event), Arc::clone(&decoded));
+                self.tail.push(LoggedEvent { event, offset, decoded, duplicate_of });
+            }
+        } else {
+            self.duplicates.pass(at);
+        }
+        self.project(offset, &event, &decoded, true)?;
+        self.last = self.last.max(Some(offset));
+        Ok(duplicate)
+    }
+
+    /// Merges what the message says, and tells those who want to know, if they are to be told.
+    ///
+    /// # Errors
+    /// If an index cannot be read.
+    pub fn project(&mut self, offset: Offset, event: &Event, decoded: &Decoded, tell: bool) -> Result<(), Error> {
+        if self.keyed.is_none_or(|keyed| offset > keyed) {
+            let call = self.call(offset, event, decoded);
+            self.keyed = Some(offset);
+            if let Some(call) = call {
+                if self.calls.is_behind(offset) {
+                    self.call_subscribers.retain(|subscriber| !tell || subscriber.tell(&call));
+                    self.calls.take(call)?;
+                } else {
+                    self.calls.place(&call)?;
+                }
+            }
+        }
+        let Some(recording) = recording(offset, event, decoded) else { return Ok(()) };
+        if !self.recordings.is_behind(offset) {
+            return self.recordings.place(&recording);
+        }
+        if recording.state.stored.is_some() {
+            self.subscribers.retain(|subscriber| !tell || subscriber.tell(&recording));
+        }
+        self.recordings.take(recording)
+    }
+
+    /// What the message says about a call, if it does.
+    fn call(&mut self, offset: Offset, event: &Event, decoded: &Decoded) -> Option<Keyed<CallState>> {
+        let key = self.keyer.key(event, decoded)?;
+        let (_, fact) = decoded.fact.as_ref()?;
         let source = decoded.concerns.unwrap_or(event.source);
         let mut state = fact.clone();
         state.decided_at(offset);
@@ -119,31 +171,28 @@ impl Sequencer {
         if event.source != Source::Trunklog {
             state.delivered(event.received_at, offset);
         }
-        self.calls.take(Keyed {
+        Some(Keyed {
             tenant: event.tenant.as_str().into(),
             source,
             id: call_id(&event.tenant, source, &key).into(),
             key: key.into(),
             day: home_day(event, decoded),
             state: Arc::new(state),
-        });
+        })
     }
+}
 
-    fn fold_recording(&mut self, offset: Offset, event: &Event, decoded: &Decoded) {
-        let Some(fact) = &decoded.recording else { return };
-        let mut state = fact.state.clone();
-        state.said_at((event.received_at, offset));
-        let keyed = Keyed {
-            tenant: event.tenant.as_str().into(),
-            source: fact.source,
-            id: fact.id.as_str().into(),
-            key: fact.id.as_str().into(),
-            day: home_day(event, decoded),
-            state: Arc::new(state),
-        };
-        if keyed.state.stored.is_some() {
-            self.subscribers.retain(|subscriber| subscriber.tell(&keyed));
-        }
-        self.recordings.take(keyed);
-    }
+/// What the message says about a recording, if it does.
+fn recording(offset: Offset, event: &Event, decoded: &Decoded) -> Option<Keyed<RecordingState>> {
+    let fact = decoded.recording.as_ref()?;
+    let mut state = fact.state.clone();
+    state.said_at((event.received_at, offset));
+    Some(Keyed {
+        tenant: event.tenant.as_str().into(),
+        source: fact.source,
+        id: fact.id.as_str().into(),
+        key: fact.id.as_str().into(),
+        day: home_day(event, decoded),
+        state: Arc::new(state),
+    })
 }

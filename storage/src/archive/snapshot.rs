@@ -10,17 +10,19 @@ use datafusion::datasource::ViewTable;
 use datafusion::prelude::{col, lit};
 use futures::TryStreamExt;
 
-use super::fold::{day_names, in_days};
+use super::compact::{day_names, in_days};
+use super::duplicates::{Aside, Duplicates};
 use super::overlay::Overlay;
 use super::projection::{Projected, Projection};
+use super::restore::{load_parts, restore_keyer};
 use super::sequencer::{Arrived, Sequencer};
-use super::startup::{load_projection, restore_keyer};
 use super::tail::TailView;
 use super::{Archive, Inner, Message};
 use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Micros, Offset, now};
 use crate::fact::Decoder;
+use crate::index::View;
 use crate::lake::{self, Version};
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, State};
@@ -145,7 +147,7 @@ impl Archive {
         loop {
             {
                 let mut sequencer = inner.sequencer.lock();
-                inner.advance_locked(&mut sequencer);
+                inner.advance_locked(&mut sequencer)?;
                 if sequencer.calls.lacking.is_empty() && sequencer.recordings.lacking.is_empty() {
                     return Ok(take(&sequencer, Arc::clone(&inner.decoder)));
                 }
@@ -217,7 +219,7 @@ async fn complete<S: Projected>(inner: &Inner) -> Result<(), Error> {
 const LISTED_IDS: usize = 64;
 
 /// The final rows of these ids.
-async fn stored_rows<S: State>(
+pub(super) async fn stored_rows<S: State>(
     inner: &Inner,
     table: &Arc<dyn TableProvider>,
     wanted: &HashSet<Arc<str>>,
@@ -241,9 +243,11 @@ async fn version_as_of<S: Projected>(inner: &Inner, offset: Offset) -> Result<Pr
         let known = versions.find(|version| version.watermark.is_none_or(|mark| mark <= offset));
         *known.ok_or_else(|| Error::Gone(format!("the archive as of offset {offset}")))?
     };
-    let table = S::table(&mut *inner.tables.lock().await).provider_at(number).await?;
-    let mut projection = Projection::new(table, watermark);
-    load_projection(&inner.session, &mut projection).await?;
+    let table = S::lane(&mut *inner.tables.lock().await).table.provider_at(number).await?;
+    // A home day is for ever, so the index of now serves; that a row is there already only costs a look-up.
+    let homes = S::of(&inner.sequencer.lock()).homes.clone();
+    let mut projection = Projection::new(table, watermark, homes);
+    load_parts(&inner.session, &mut projection).await?;
     Ok(projection)
 }
 
@@ -257,11 +261,11 @@ async fn as_of(
     let recordings = version_as_of::<RecordingState>(inner, offset).await?;
     let decoder = inner.decoder.as_ref();
     let keyer = restore_keyer(&inner.session, &calls.table, &current.events, calls.watermark, decoder).await?;
-    let watermark = calls.watermark.min(recordings.watermark);
-    let mut then = Sequencer::new(Arc::clone(&current.events), Some(offset), calls, recordings);
-    then.keyer = keyer;
-    let mut stream =
-        std::pin::pin!(lake::read::messages(&inner.session, &current.events, watermark, Some(offset)).await?);
+    let (keyed, watermark) = (calls.watermark, calls.watermark.min(recordings.watermark));
+    let no_duplicates = Duplicates::new(View::empty(), Some(offset), Aside::default());
+    let mut then = Sequencer::new(Arc::clone(&current.events), Some(offset), calls, recordings, no_duplicates);
+    (then.keyer, then.keyed) = (keyer, keyed);
+    let mut stream = std::pin::pin!(lake::read::messages(&inner.session, &current.events, watermark, offset));
     while let Some(messages) = stream.try_next().await? {
         for stored in messages {
             then.take(arrival(stored.offset, Message::new(stored.event, decoder)));
@@ -272,6 +276,7 @@ async fn as_of(
         let message = Message { event: (*logged.event).clone(), decoded: (*logged.decoded).clone() };
         then.take(arrival(logged.offset, message));
     }
+    then.check()?;
     supply_lacking(inner, &mut then.calls).await?;
     supply_lacking(inner, &mut then.recordings).await?;
     Ok((Part::of(&then.calls), Part::of(&then.recordings)))

@@ -1,32 +1,24 @@
 //! Opening an archive: lock, recovery, what the tables know, and the log's messages behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use datafusion::catalog::TableProvider;
-use datafusion::prelude::{SessionContext, col, lit};
-use futures::TryStreamExt;
+use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::duplicates::{Duplicates, KEPT_MESSAGES};
-use super::keyer::{Keyer, MADE_KEY};
-use super::projection::{Home, Projection, home_key};
-use super::sequencer::{Arrived, Sequencer};
-use super::{Archive, ArchiveConfig, Carry, Inner, Message, Tables};
-use crate::call::{CallState, Seen};
+use super::restore::{READ_BYTES, Restored, catch_up, restore};
+use super::sequencer::Arrived;
+use super::snapshot::arrival;
+use super::store::{Store, Tables};
+use super::{Archive, ArchiveConfig, Carry, Inner, Message, background};
 use crate::error::{Context, Error};
-use crate::event::{Offset, Source, now};
-use crate::fact::{DUPLICATE_WINDOW, Decoder};
-use crate::lake::{self, Table};
+use crate::event::Offset;
+use crate::fact::Decoder;
+use crate::lake::{self, Place};
 use crate::log::embedded::EmbeddedLog;
 use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
-use crate::rows::State;
-
-/// Stored messages that are looked through for the last one of each call without an id.
-const RECENT_MESSAGES: u64 = 20_000;
-/// Read back from the log at once.
-const READ_BYTES: usize = 8 << 20;
 
 impl Archive {
     /// Opens or makes the archive in `config.data_dir`, recovers, and starts folding in the background.
@@ -47,56 +39,131 @@ impl Archive {
         if let Some(parent) = whole.parent() {
             crate::log_sync_directory(parent)?;
         }
-        let session = lake::session();
+        // What a process that was killed left of its sorting.
+        let spill = config.data_dir.join("spill");
+        let _ = std::fs::remove_dir_all(&spill);
+        let session = lake::session(config.sort_bytes, &spill)?;
+        if let Some(wrap) = &config.wrap_store {
+            // Data files are read past the table's own store.
+            session.register_object_store(
+                lake::ObjectStoreUrl::local_filesystem().as_ref(),
+                wrap(lake::local_files(), ""),
+            );
+        }
         let state = Arc::new(session.state());
-        let events = Table::events(&directory, log.identity(), Arc::clone(&state)).await?;
-        let calls = Table::calls(&directory, log.identity(), Arc::clone(&state)).await?;
-        let recordings = Table::recordings(&directory, log.identity(), state).await?;
-        let tables = Tables { events, calls, recordings };
-        check(&tables, log.bounds())?;
-        let mut sequencer = restore(&session, &tables, decoder.as_ref(), &config).await?;
-        catch_up(&session, &mut sequencer, log.bounds(), decoder.as_ref()).await?;
-        replay(&log, &mut sequencer, decoder.as_ref())?;
-        let arrived = Arc::new(Mutex::new(Vec::new()));
-        let visible = watch::Sender::new(sequencer.last);
-        log.start(publisher(Arc::clone(&arrived), visible.clone()))?;
-        let background = background_runtime()?;
+        let wrap = config.wrap_store.clone();
+        let place = Place { directory: &directory, identity: log.identity(), session: state, wrap };
+        let mut tables = Tables::open(&place, &config.data_dir.join("index")).await?;
+        check(&tables, log.bounds()).await?;
+        let mut restored = restore(&session, &mut tables, decoder.as_ref(), &config).await?;
+        catch_up(&session, &mut restored, &mut tables, &log, decoder.as_ref()).await?;
+        let Restored { sequencer, .. } = restored;
+        let next = Offset(sequencer.last.map_or(0, |offset| offset.0 + 1)).max(log.bounds().first);
+        let ignoring = AtomicBool::new(config.ignore_projections);
         let inner = Arc::new(Inner {
-            tail_bytes: AtomicU64::new(sequencer.tail.bytes()),
-            in_flight: AtomicU64::default(),
-            config,
-            decoder,
+            store: Store {
+                config,
+                decoder,
+                tail_bytes: AtomicU64::new(sequencer.tail.bytes()),
+                sequencer: Mutex::new(sequencer),
+                tables: tokio::sync::Mutex::new(tables),
+                session,
+                ignoring,
+            },
             log,
-            arrived,
-            visible,
-            sequencer: Mutex::new(sequencer),
-            tables: tokio::sync::Mutex::new(tables),
-            session,
+            arrived: Arc::default(),
+            visible: watch::Sender::default(),
             looked_up: Mutex::default(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
-            background: Mutex::default(),
+            failed: AtomicBool::new(false),
+            in_flight: AtomicU64::default(),
+            background: Mutex::new(Some(background::runtime()?)),
         });
-        background.spawn(super::fold::run(Arc::downgrade(&inner)));
-        *inner.background.lock() = Some(background);
-        Ok(Archive { inner })
+        let archive = Archive { inner };
+        archive.replay(next).await?;
+        archive.start()?;
+        Ok(archive)
+    }
+
+    /// Lets messages and the background's folds begin.
+    fn start(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        inner.visible.send_replace(inner.sequencer.lock().last);
+        inner.log.start(publisher(Arc::clone(&inner.arrived), inner.visible.clone()))?;
+        if !inner.config.read_only {
+            self.background()?.spawn(background::run(Arc::downgrade(inner)));
+        }
+        Ok(())
+    }
+
+    /// Takes in the log's messages from here on. However many they are, memory holds but a few folds of them: they are
+    /// folded on the way.
+    async fn replay(&self, from: Offset) -> Result<(), Error> {
+        let inner = &self.inner;
+        let (reader, decoder) = (Arc::clone(inner), Arc::clone(&inner.decoder));
+        let records = futures::stream::try_unfold(from, move |from| {
+            let reader = Arc::clone(&reader);
+            async move {
+                let read = spawn_blocking(move || reader.log.read(from, READ_BYTES)).await;
+                let records = read.map_err(|_| Error::Closed)??;
+                Ok::<_, Error>(records.last().map(|(last, _)| Offset(last.0 + 1)).map(|next| (records, next)))
+            }
+        });
+        let decoded = records.map(move |records| {
+            let decoder = Arc::clone(&decoder);
+            async move {
+                let records = records?;
+                spawn_blocking(move || decode(records, decoder.as_ref())).await.map_err(|_| Error::Closed)?
+            }
+        });
+        let mut decoded = std::pin::pin!(decoded.buffered(2));
+        let (mut count, mut fold): (u64, Option<JoinHandle<()>>) = (0, None);
+        while let Some(messages) = decoded.next().await {
+            let messages = messages?;
+            count += messages.len() as u64;
+            let tail = inner.take_in(messages)?;
+            if inner.config.read_only {
+                continue;
+            }
+            if tail >= inner.config.fold_bytes * 2
+                && let Some(running) = fold.take()
+            {
+                // Its own error is logged there; what it did not fold stays in memory.
+                let _ = running.await;
+            }
+            let is_folding = fold.as_ref().is_some_and(|running| !running.is_finished());
+            if tail >= inner.config.fold_bytes && !is_folding {
+                fold = Some(self.background()?.spawn(background::fold_on_the_way(Arc::clone(inner))));
+            }
+        }
+        if let Some(running) = fold {
+            let _ = running.await;
+        }
+        if count > 0 {
+            tracing::info!(messages = count, "read the log's tail");
+        }
+        Ok(())
     }
 }
 
-/// Folding and compaction run on threads of their own at lower priority, so that ingest keeps its latency.
-fn background_runtime() -> Result<tokio::runtime::Runtime, Error> {
-    let lower = || {
-        // A priority that cannot be lowered costs latency, nothing else.
-        let _ = rustix::process::nice(10);
-    };
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder
-        .worker_threads(2)
-        .thread_name("background")
-        .on_thread_start(lower)
-        .enable_all()
-        .build()
-        .context("starting background threads")
+impl Inner {
+    /// Takes in messages of the log; gives the size of the tail in bytes.
+    fn take_in(&self, messages: Vec<(Offset, Message)>) -> Result<u64, Error> {
+        let mut sequencer = self.sequencer.lock();
+        for (offset, message) in messages {
+            sequencer.take(arrival(offset, message));
+        }
+        sequencer.check()?;
+        let bytes = sequencer.tail.bytes();
+        self.tail_bytes.store(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+fn decode(records: Vec<(Offset, bytes::Bytes)>, decoder: &dyn Decoder) -> Result<Vec<(Offset, Message)>, Error> {
+    let decode = |(offset, record)| Ok((offset, Message::new(codec::decode(&record)?, decoder)));
+    records.into_iter().map(decode).collect()
 }
 
 fn publisher(arrived: Arc<Mutex<Vec<Arrived>>>, visible: watch::Sender<Option<Offset>>) -> Publisher {
@@ -113,8 +180,8 @@ fn publisher(arrived: Arc<Mutex<Vec<Arrived>>>, visible: watch::Sender<Option<Of
 }
 
 /// A table must not be ahead of the log, and the log must still have what a table needs.
-fn check(tables: &Tables, bounds: Bounds) -> Result<(), Error> {
-    let Tables { events, calls, recordings } = tables;
+async fn check(tables: &Tables, bounds: Bounds) -> Result<(), Error> {
+    let (events, calls, recordings) = (&tables.events, &tables.calls.table, &tables.recordings.table);
     let named = [("events", events), ("calls", calls), ("recordings", recordings)];
     for (name, watermark) in named.map(|(name, table)| (name, table.watermark)) {
         let needs = watermark.map_or(0, |offset| offset.0 + 1);
@@ -134,156 +201,14 @@ fn check(tables: &Tables, bounds: Bounds) -> Result<(), Error> {
             )));
         }
     }
-    let without = named.iter().all(|(_, table)| table.watermark.is_none());
-    if without && named.iter().any(|(_, table)| table.version() > 0) {
-        return Err(Error::Corrupt(
-            "the tables were written under another log, and that log is gone; restore `log/` or start with an empty data directory".into(),
-        ));
-    }
-    Ok(())
-}
-
-async fn restore(
-    session: &SessionContext,
-    tables: &Tables,
-    decoder: &dyn Decoder,
-    config: &ArchiveConfig,
-) -> Result<Sequencer, Error> {
-    let events = tables.events.provider().await?;
-    let calls = restore_projection(session, &tables.calls, config).await?;
-    let recordings = restore_projection(session, &tables.recordings, config).await?;
-    let duplicates = restore_duplicates(session, &tables.events, &events).await?;
-    let keyer = if config.ignore_projections {
-        Keyer::default()
-    } else {
-        restore_keyer(session, &calls.table, &events, calls.watermark, decoder).await?
-    };
-    let mut sequencer = Sequencer::new(events, tables.events.watermark, calls, recordings);
-    sequencer.last = tables.events.watermark.max(tables.calls.watermark).max(tables.recordings.watermark);
-    Ok(Sequencer { duplicates, keyer, ..sequencer })
-}
-
-/// What the table knows: where everything lives, and the parts.
-async fn restore_projection<S: State>(
-    session: &SessionContext,
-    table: &Table,
-    config: &ArchiveConfig,
-) -> Result<Projection<S>, Error> {
-    let kept = i64::try_from(config.keep_superseded.as_micros()).unwrap_or(i64::MAX);
-    let mut projection = Projection::new(table.provider().await?, table.watermark);
-    projection.history = table.history(now().saturating_sub(kept)).await?;
-    if config.ignore_projections {
-        return Ok(projection);
-    }
-    let damaged = |error: Error| {
-        let reason = "cannot be read; `trunklog rebuild` makes it again from the messages";
-        tracing::error!("the table `{}` {reason}", table.name());
-        error
-    };
-    load_projection(session, &mut projection).await.map_err(damaged)?;
-    projection.parts_since = (projection.overlay.len() > 0).then(std::time::Instant::now);
-    Ok(projection)
-}
-
-/// Reads homes and parts of the pinned table.
-pub(super) async fn load_projection<S: State>(
-    session: &SessionContext,
-    projection: &mut Projection<S>,
-) -> Result<(), Error> {
-    for stored in lake::read::homes::<S>(session, &projection.table).await? {
-        let home = Home { day: stored.day, stored: false };
-        projection.homes.entry(home_key(&stored.id)).or_insert(home).stored |= stored.is_final;
-    }
-    for part in lake::read::states(session, &projection.table, col("tier").eq(lit("part"))).await? {
-        projection.take_part(part);
-    }
-    Ok(())
-}
-
-async fn restore_duplicates(
-    session: &SessionContext,
-    events: &Table,
-    provider: &Arc<dyn TableProvider>,
-) -> Result<Duplicates, Error> {
-    let mut duplicates = Duplicates::default();
-    let from = Offset(events.watermark.map_or(0, |offset| offset.0.saturating_sub(KEPT_MESSAGES)));
-    for stored in lake::read::fingerprints(session, provider, now() - DUPLICATE_WINDOW, from).await? {
-        let at = (stored.offset, stored.received_at, stored.event_id.as_str());
-        duplicates.note(&stored.tenant, stored.source, &stored.fingerprint, DUPLICATE_WINDOW, at);
-    }
-    Ok(duplicates)
-}
-
-/// The calls whose keys were made here, in log order.
-pub(super) async fn restore_keyer(
-    session: &SessionContext,
-    calls: &Arc<dyn TableProvider>,
-    events: &Arc<dyn TableProvider>,
-    watermark: Option<Offset>,
-    decoder: &dyn Decoder,
-) -> Result<Keyer, Error> {
-    let made = col("source").eq(lit(Source::Voispeed.as_str())).and(col("call_key").like(lit(format!("{MADE_KEY}%"))));
-    let mut stored = lake::read::states::<CallState>(session, calls, made).await?;
-    let first = |seen: &Option<Seen>| seen.map(|seen| seen.first_offset);
-    stored.sort_by_key(|call| first(&call.state.seen));
-    let mut keyer = Keyer::default();
-    for call in stored {
-        let ended = call.state.legs.values().filter_map(|leg| leg.end.map(|end| end.1)).max();
-        keyer.restore(&call.tenant, call.source, &call.key, ended);
-    }
-    let Some(watermark) = watermark.filter(|_| !keyer.is_empty()) else { return Ok(keyer) };
-    let recent = Offset(watermark.0.saturating_sub(RECENT_MESSAGES));
-    let mut stream = std::pin::pin!(lake::read::messages(session, events, Some(recent), Some(watermark)).await?);
-    while let Some(messages) = stream.try_next().await? {
-        for stored in messages.into_iter().filter(|stored| stored.event.source == Source::Voispeed) {
-            let message = Message::new(stored.event, decoder);
-            keyer.remember(&message.event, &message.decoded);
+    if named.iter().all(|(_, table)| table.watermark.is_none()) {
+        for (_, table) in named {
+            if !table.rows_by_partition().await?.is_empty() {
+                return Err(Error::Corrupt(
+                    "the tables were written under another log, and that log is gone; restore `log/` or start with an empty data directory".into(),
+                ));
+            }
         }
-    }
-    Ok(keyer)
-}
-
-/// Takes in what a projection misses and the log no longer has: it stands in `events`.
-async fn catch_up(
-    session: &SessionContext,
-    sequencer: &mut Sequencer,
-    bounds: Bounds,
-    decoder: &dyn Decoder,
-) -> Result<(), Error> {
-    let after = sequencer.calls.watermark.min(sequencer.recordings.watermark);
-    let needs = after.map_or(0, |offset| offset.0 + 1);
-    if needs >= bounds.first.0 {
-        return Ok(());
-    }
-    let until = Some(Offset(bounds.first.0 - 1));
-    let mut stream = std::pin::pin!(lake::read::messages(session, &sequencer.events, after, until).await?);
-    while let Some(messages) = stream.try_next().await? {
-        for stored in messages {
-            sequencer.take(super::snapshot::arrival(stored.offset, Message::new(stored.event, decoder)));
-        }
-    }
-    Ok(())
-}
-
-/// Takes in the log's messages behind the tables.
-fn replay(log: &EmbeddedLog, sequencer: &mut Sequencer, decoder: &dyn Decoder) -> Result<(), Error> {
-    let mut from = Offset(sequencer.folded().map_or(0, |offset| offset.0 + 1)).max(log.bounds().first);
-    let mut count = 0_u64;
-    loop {
-        let records = log.read(from, READ_BYTES)?;
-        let Some((last, _)) = records.last() else { break };
-        let next = Offset(last.0 + 1);
-        for (offset, record) in records {
-            let event = codec::decode(&record)?;
-            let message = Message::new(event, decoder);
-            let duplicate = [AtomicBool::new(false)];
-            sequencer.take(Arrived { first: offset, messages: vec![message], duplicate: Arc::new(duplicate) });
-            count += 1;
-        }
-        from = next;
-    }
-    if count > 0 {
-        tracing::info!(messages = count, "read the log's tail");
     }
     Ok(())
 }

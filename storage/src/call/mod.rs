@@ -5,6 +5,7 @@
 //! merging takes the greater; times take the better rank, then the earliest (ends: see [`CallState::merge`]).
 //! What a table shows is a pure function of the state: [`row`].
 
+mod decided;
 mod disposition;
 mod row;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Micros, Offset};
 
+pub use decided::{Decision, LEG, Tie};
 pub use disposition::Disposition;
 pub use row::{CallRow, LegRow};
 
@@ -204,6 +206,9 @@ pub struct CallState {
     /// Recordings that were linked by decision: where in the log that was last decided, and whether they still are.
     #[serde(rename = "w", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<String, (Offset, bool)>,
+    /// What was last decided about this call and others of the same source, by their keys.
+    #[serde(rename = "y", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decided: BTreeMap<String, Decision>,
     /// Recording ids.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeSet::is_empty")]
     pub recordings: BTreeSet<String>,
@@ -339,6 +344,7 @@ impl CallState {
     /// Sets where in the log decisions were made: the last one wins.
     pub(crate) fn decided_at(&mut self, offset: Offset) {
         self.links.values_mut().for_each(|(at, _)| *at = offset);
+        self.decided.values_mut().for_each(|decision| decision.at = offset);
     }
 
     /// Notes one delivery; the archive calls this for every message, duplicates included.
@@ -368,6 +374,7 @@ impl CallState {
         other.holds.into_iter().for_each(|(key, value)| merge_hold(&mut self.holds, key, value));
         other.releases.into_iter().for_each(|(key, at)| merge_release(&mut self.releases, key, at));
         other.links.into_iter().for_each(|(key, value)| merge_entry(&mut self.links, key, value));
+        other.decided.into_iter().for_each(|(key, value)| decided::merge(&mut self.decided, key, value));
         self.recordings.extend(other.recordings);
         merge_seen(&mut self.seen, other.seen);
     }

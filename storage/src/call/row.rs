@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::direction::{calling_entity, is_person};
 use self::times::{at, clock, first_stamp, span};
-use super::{CallState, Disposition, Mark, Number, Rank, Stamp, Text};
+use super::{CallState, Disposition, LEG, Mark, Number, Rank, Stamp, Text};
 use crate::event::{Micros, Source, call_id};
 
 /// One row of `calls`, without tenant, key and bookkeeping. Times in microseconds UTC, durations in milliseconds.
@@ -84,7 +84,18 @@ struct View<'a> {
 impl CallState {
     /// The row of this state for a call of `tenant` and `source`.
     pub fn row(&self, tenant: &str, source: Source) -> CallRow {
-        View::new(self, source).row(tenant)
+        let mut row = View::new(&self.whole(), source).row(tenant);
+        if self.leg_of().is_some() {
+            row.state = LEG;
+        }
+        row
+    }
+
+    /// The start that the row shows, for less than the whole row costs.
+    pub fn started_at(&self, source: Source) -> Option<Micros> {
+        let whole = self.whole();
+        let view = View::new(&whole, source);
+        at(view.start(view.end()))
     }
 }
 
@@ -150,7 +161,8 @@ impl<'a> View<'a> {
         row.ring_ms = self.ring_ms(&row).filter(|ms| *ms >= 0);
         row.legs = self.legs(&row);
         row.transfers = self.transfers();
-        row.related_calls = self.state.related.iter().map(|key| call_id(tenant, self.source, key)).collect();
+        row.related_calls =
+            self.state.related_keys().into_iter().map(|key| call_id(tenant, self.source, key)).collect();
         row.related_calls.sort();
         row
     }

@@ -124,3 +124,51 @@ fn a_mailbox_that_was_connected_is_no_answer() {
     state.leg("0:7").answer(Rank::Message, at(30));
     assert_eq!(shown(&state, Source::Voispeed).disposition, "answered");
 }
+
+#[test]
+fn a_leg_that_talked_before_it_was_called_off_handed_the_call_on() {
+    let mut state = CallState::default();
+    let first = state.leg("101");
+    first.start(Rank::Receipt, at(0)).mark(Mark::Started).answer(Rank::Receipt, at(5));
+    first.end(Rank::Receipt, at(30)).mark(Mark::Ended).mark(Mark::CalledOff);
+    first.outcome(Rank::Message, Disposition::Canceled, "Cancelled").number(Number::Talk, Rank::Message, 0);
+    // Alone it is what its sender says it is.
+    let alone = shown(&state, Source::Planfix);
+    assert_eq!((alone.state, alone.disposition, alone.transfers), ("closed", "canceled", 0));
+    let second = state.leg("102");
+    second.answer(Rank::Receipt, at(30)).end(Rank::Receipt, at(65)).mark(Mark::Ended);
+    second.outcome(Rank::Message, Disposition::Answered, "Success").number(Number::Talk, Rank::Message, 35_000);
+    let row = shown(&state, Source::Planfix);
+    assert_eq!(
+        (row.disposition, row.transfers, row.ended_at, row.talk_ms),
+        ("answered", 1, Some(at(65)), Some(35_000))
+    );
+    assert_eq!((row.legs[0].disposition, row.legs[0].talk_ms), ("answered", None));
+}
+
+#[test]
+fn an_answer_at_an_unknown_time_leaves_the_ringing_unknown() {
+    let mut state = CallState::default();
+    state.call.start(Rank::Receipt, at(0)).mark(Mark::Started).end(Rank::Receipt, at(80)).mark(Mark::Ended);
+    state.call.outcome(Rank::Message, Disposition::Answered, "accepted");
+    let row = shown(&state, Source::Placetel);
+    assert_eq!((row.disposition, row.answered_at, row.ring_ms, row.talk_ms), ("answered", None, None, None));
+    state.call.number(Number::Ring, Rank::Report, 9_000);
+    assert_eq!(shown(&state, Source::Placetel).ring_ms, Some(9_000));
+}
+
+#[test]
+fn the_only_leg_ends_as_its_call_does() {
+    let mut state = CallState::default();
+    state.call.start(Rank::Receipt, at(0)).mark(Mark::Started).answer(Rank::Receipt, at(20));
+    state.leg("").answer(Rank::Receipt, at(20));
+    state.call.end(Rank::Receipt, at(45)).mark(Mark::Ended).outcome(Rank::Message, Disposition::Voicemail, "voicemail");
+    let row = shown(&state, Source::Placetel);
+    assert_eq!((row.disposition, row.legs[0].disposition), ("voicemail", "voicemail"));
+    let mut state = CallState::default();
+    let leg = state.leg("35");
+    leg.start(Rank::Message, at(0)).mark(Mark::Started).end(Rank::Message, at(20)).mark(Mark::Ended);
+    leg.outcome(Rank::Message, Disposition::NoAnswer, "lost_call").mark(Mark::Voicemail);
+    let row = shown(&state, Source::Voispeed);
+    assert_eq!((row.disposition, row.legs[0].disposition), ("voicemail", "voicemail"));
+}

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use datafusion::prelude::{SessionContext, cast, col};
+use datafusion::prelude::{SessionContext, ident};
 use deltalake::kernel::Action;
-use deltalake::writer::DeltaWriter;
 use futures::TryStreamExt;
 
 use super::Table;
@@ -18,12 +17,13 @@ const JOINED_FILES: usize = 16;
 const JOINED_BYTES: i64 = 128 << 20;
 
 impl Table {
-    /// Joins the small files of every day that has many; says whether anything was joined. `order` is the column
-    /// that the rows are sorted by.
+    /// Joins the small files of every partition that has many; says whether anything was joined. `order` are the
+    /// columns that the rows are sorted by.
     ///
     /// # Errors
     /// If the table cannot be read or written; it is then as before.
-    pub async fn join_small_files(&mut self, session: &SessionContext, order: &str) -> Result<bool, Error> {
+    pub async fn join_small_files(&mut self, session: &SessionContext, order: &[&str]) -> Result<bool, Error> {
+        self.settle().await?;
         let mut joined = false;
         while let Some(paths) = self.small_files().await? {
             self.join(session, order, paths).await?;
@@ -34,12 +34,13 @@ impl Table {
 
     async fn small_files(&self) -> Result<Option<HashSet<String>>, Error> {
         let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
-        let mut days: BTreeMap<String, Vec<(i64, String)>> = BTreeMap::new();
+        let mut partitions: BTreeMap<[String; 2], Vec<(i64, String)>> = BTreeMap::new();
         for file in files.iter().filter(|file| file.size() < SMALL_BYTES) {
-            let day = file.partition_values_map().get("day").cloned().flatten().unwrap_or_default();
-            days.entry(day).or_default().push((file.size(), file.path().into_owned()));
+            let values = file.partition_values_map();
+            let partition = ["day", "tier"].map(|name| values.get(name).cloned().flatten().unwrap_or_default());
+            partitions.entry(partition).or_default().push((file.size(), file.path().into_owned()));
         }
-        let crowded = days.into_values().find(|files| files.len() >= JOINED_FILES);
+        let crowded = partitions.into_values().find(|files| files.len() >= JOINED_FILES);
         Ok(crowded.map(|mut files| {
             files.sort_unstable();
             let mut bytes = 0;
@@ -51,24 +52,15 @@ impl Table {
         }))
     }
 
-    async fn join(&mut self, session: &SessionContext, order: &str, paths: HashSet<String>) -> Result<(), Error> {
+    async fn join(&mut self, session: &SessionContext, order: &[&str], paths: HashSet<String>) -> Result<(), Error> {
         let provider = self.handle.table_provider().with_session(std::sync::Arc::clone(&self.session));
         let provider = provider.with_file_paths(paths.iter().cloned()).await?;
-        let mut writer = self.writer()?;
-        let schema = writer.arrow_schema();
-        let columns = schema.fields().iter().map(|field| {
-            let column = col(format!("\"{}\"", field.name()));
-            cast(column, field.data_type().clone()).alias(field.name())
-        });
-        let frame = session.read_table(provider)?.select(columns.collect::<Vec<_>>())?;
-        let mut stream = frame.sort(vec![col(order).sort(true, false)])?.execute_stream().await?;
-        while let Some(batch) = stream.try_next().await? {
-            writer.write(batch).await?;
-        }
-        let adds = writer.flush().await?;
+        let frame = self.as_stored(session.read_table(provider)?)?;
+        let sorted = frame.sort(order.iter().map(|column| ident(*column).sort(true, false)).collect())?;
+        let adds = self.write(sorted.execute_stream().await?).await?;
         let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
         let removed = files.iter().filter(|file| paths.contains(file.path().as_ref()));
-        let removed = removed.map(|file| Action::Remove(file.remove_action(false))).collect();
+        let removed = removed.map(|file| (Action::Remove(file.remove_action(false)), file.size())).collect();
         self.replace(removed, adds).await
     }
 }

@@ -17,8 +17,11 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
-use datafusion::execution::SessionState;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::config::SpillCompression;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, cast, ident};
 use deltalake::kernel::engine::arrow_conversion::TryFromArrow;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
 use deltalake::kernel::{Action, StructType, Transaction};
@@ -26,6 +29,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use futures::TryStreamExt;
+use object_store::ObjectStore;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
@@ -36,12 +40,16 @@ use crate::event::Offset;
 use crate::objects::DurableStore;
 use crate::schema;
 
+pub use datafusion::execution::object_store::ObjectStoreUrl;
+pub use deltalake::kernel::Add;
 pub use history::Version;
 
 /// The shared application id of every commit that removes files.
 const REMOVER: &str = "trunklog/remover";
 /// Commits between checkpoints.
 const CHECKPOINT_EVERY: u64 = 100;
+/// A file of this size is full: the next row begins another.
+const FILE_BYTES: u64 = 128 << 20;
 
 /// One Delta table and the log offset up to which it has read.
 pub struct Table {
@@ -52,17 +60,49 @@ pub struct Table {
     pub watermark: Option<Offset>,
     bloom: &'static [&'static str],
     since_checkpoint: u64,
-    /// Offsets of commits whose outcome is not known: one of them may have landed.
-    attempted: Vec<Offset>,
+    /// The outcome of the last commit is not known: it may have landed.
+    in_doubt: bool,
     session: Arc<SessionState>,
 }
 
-/// A session for the archive's own reads: strings as strings, filters pushed into Parquet.
-pub fn session() -> SessionContext {
-    let mut config = SessionConfig::new().with_information_schema(false);
-    config.options_mut().execution.parquet.schema_force_view_types = false;
-    config.options_mut().execution.parquet.pushdown_filters = true;
-    SessionContext::new_with_config(config)
+/// A session for the archive's own reads: strings as strings, filters pushed into Parquet. Sorts that need more than
+/// `memory_bytes` spill into `spill`.
+///
+/// # Errors
+/// If the directory cannot be made.
+pub fn session(memory_bytes: usize, spill: &Path) -> Result<SessionContext, Error> {
+    std::fs::create_dir_all(spill).context(format!("making `{}`", spill.display()))?;
+    let mut config = SessionConfig::new().with_information_schema(false).with_target_partitions(2);
+    let options = config.options_mut();
+    options.execution.parquet.schema_force_view_types = false;
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.sort_spill_reservation_bytes = memory_bytes / 16;
+    options.execution.spill_compression = SpillCompression::Lz4Frame;
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
+        .with_temp_file_path(spill)
+        .build_arc()?;
+    Ok(SessionContext::new_with_config_rt(config, runtime))
+}
+
+/// Wraps the store of a table: tests put faults between.
+pub type WrapStore = Arc<dyn Fn(Arc<dyn ObjectStore>, &str) -> Arc<dyn ObjectStore> + Send + Sync>;
+
+/// The store through which data files are read.
+pub fn local_files() -> Arc<dyn ObjectStore> {
+    Arc::new(object_store::local::LocalFileSystem::new())
+}
+
+/// Where tables lie and what they share.
+pub struct Place<'a> {
+    /// The directory of all tables.
+    pub directory: &'a Path,
+    /// The log's identity.
+    pub identity: &'a str,
+    /// For reading.
+    pub session: Arc<SessionState>,
+    /// What stands between a table and its files, if anything.
+    pub wrap: Option<WrapStore>,
 }
 
 impl Table {
@@ -70,40 +110,37 @@ impl Table {
     ///
     /// # Errors
     /// If the table cannot be read or made.
-    pub async fn calls(tables: &Path, identity: &str, session: Arc<SessionState>) -> Result<Table, Error> {
+    pub async fn calls(place: &Place<'_>) -> Result<Table, Error> {
         let bloom = &["call_id", "call_key", "from_number", "to_number"];
-        Table::open(tables, "calls", identity, &schema::calls_table(), &["day", "tier"], bloom, session).await
+        Table::open(place, "calls", &schema::calls_table(), &["day", "tier"], bloom).await
     }
 
     /// Opens or makes `recordings`.
     ///
     /// # Errors
     /// If the table cannot be read or made.
-    pub async fn recordings(tables: &Path, identity: &str, session: Arc<SessionState>) -> Result<Table, Error> {
+    pub async fn recordings(place: &Place<'_>) -> Result<Table, Error> {
         let bloom = &["recording_id", "call_id", "sha256", "uploaded_as"];
-        let schema = schema::recordings_table();
-        Table::open(tables, "recordings", identity, &schema, &["day", "tier"], bloom, session).await
+        Table::open(place, "recordings", &schema::recordings_table(), &["day", "tier"], bloom).await
     }
 
     /// Opens or makes `events`.
     ///
     /// # Errors
     /// If the table cannot be read or made.
-    pub async fn events(tables: &Path, identity: &str, session: Arc<SessionState>) -> Result<Table, Error> {
+    pub async fn events(place: &Place<'_>) -> Result<Table, Error> {
         let bloom = &["event_id", "call_key", "fingerprint"];
-        Table::open(tables, "events", identity, &schema::events_table(), &["day"], bloom, session).await
+        Table::open(place, "events", &schema::events_table(), &["day"], bloom).await
     }
 
     async fn open(
-        tables: &Path,
+        place: &Place<'_>,
         name: &'static str,
-        identity: &str,
         schema: &arrow::datatypes::SchemaRef,
         partitions: &[&str],
         bloom: &'static [&'static str],
-        session: Arc<SessionState>,
     ) -> Result<Table, Error> {
-        let directory = tables.join(name);
+        let directory = place.directory.join(name);
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
         let directory = std::fs::canonicalize(&directory).context(format!("opening `{}`", directory.display()))?;
         // The Delta kernel decodes the path of a table's address once more than it was encoded.
@@ -118,10 +155,10 @@ impl Table {
         }
         let url = Url::from_directory_path(&directory)
             .map_err(|()| Error::Config(format!("`{}` is not an absolute path", directory.display())))?;
-        let store = DurableStore::new(&directory);
-        crate::log_sync_directory(tables)?;
-        let mut handle =
-            DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(Arc::new(store), url).build()?;
+        let store: Arc<dyn ObjectStore> = Arc::new(DurableStore::new(&directory));
+        let store = if let Some(wrap) = &place.wrap { wrap(store, name) } else { store };
+        crate::log_sync_directory(place.directory)?;
+        let mut handle = DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(store, url).build()?;
         if handle.verify_deltatable_existence().await? {
             handle.load().await?;
         } else {
@@ -141,7 +178,7 @@ impl Table {
                 .with_configuration(properties)
                 .await?;
         }
-        let application = format!("trunklog/{identity}/0");
+        let application = format!("trunklog/{}/0", place.identity);
         let mut table = Table {
             name,
             application,
@@ -149,8 +186,8 @@ impl Table {
             watermark: None,
             bloom,
             since_checkpoint: 0,
-            attempted: Vec::new(),
-            session,
+            in_doubt: false,
+            session: Arc::clone(&place.session),
         };
         table.watermark = table.read_watermark().await?;
         // Commits of former processes count too; one checkpoint too many at a start costs little.
@@ -201,38 +238,60 @@ impl Table {
     /// # Errors
     /// `Conflict` when another writer moved the watermark; other errors leave the table as it was.
     pub async fn fold(&mut self, rows: Vec<RecordBatch>, until: Offset) -> Result<(), Error> {
-        let adds = self.write(rows).await?;
-        self.commit(adds.into_iter().map(Action::Add).collect(), Some(until), false).await
+        let mut writer = self.writer()?;
+        for batch in rows.into_iter().filter(|batch| batch.num_rows() > 0) {
+            writer.write(batch).await?;
+        }
+        let adds = writer.flush().await?;
+        let written: i64 = adds.iter().map(|add| add.size).sum();
+        self.commit(adds.into_iter().map(Action::Add).collect(), Some(until), false).await?;
+        metrics::counter!("trunklog_fold_written_bytes_total", "table" => self.name).increment(written.unsigned_abs());
+        Ok(())
     }
 
-    /// Replaces the files of these days (`None`: of all) by rows, in one commit.
+    /// Finds out whether a commit landed whose answer was lost, so that [`Table::watermark`] tells what the table has.
+    ///
+    /// # Errors
+    /// If the table cannot be read; it stays in doubt.
+    pub async fn settle(&mut self) -> Result<(), Error> {
+        if self.in_doubt {
+            self.handle.update_state().await?;
+            self.watermark = self.read_watermark().await?;
+            self.in_doubt = false;
+        }
+        Ok(())
+    }
+
+    /// Replaces the files of these days (`None`: of all) by files with the same calls, in one commit.
     ///
     /// # Errors
     /// As [`Table::fold`].
-    pub async fn swap(&mut self, rows: Vec<RecordBatch>, days: Option<&[String]>) -> Result<(), Error> {
-        let removed = self.files(|values| {
-            let day = values.get("day").cloned().flatten().unwrap_or_default();
+    pub async fn swap(&mut self, adds: Vec<Add>, days: Option<&[String]>) -> Result<(), Error> {
+        self.settle().await?;
+        let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
+        let in_days = files.iter().filter(|file| {
+            let day = file.partition_values_map().get("day").cloned().flatten().unwrap_or_default();
             days.is_none_or(|days| days.contains(&day))
         });
-        let removed = removed.await?;
-        let adds = self.write(rows).await?;
+        let removed = in_days.map(|file| (Action::Remove(file.remove_action(false)), file.size())).collect();
         self.replace(removed, adds).await
     }
 
-    /// Commits the exchange of files that hold the same rows.
-    async fn replace(&mut self, removed: Vec<Action>, adds: Vec<deltalake::kernel::Add>) -> Result<(), Error> {
-        let mut actions = removed;
+    /// Commits the exchange of files that hold the same rows; the removed ones come with their sizes in bytes.
+    async fn replace(&mut self, removed: Vec<(Action, i64)>, adds: Vec<Add>) -> Result<(), Error> {
+        let read: i64 = removed.iter().map(|(_, size)| size).sum();
+        let written: i64 = adds.iter().map(|add| add.size).sum();
+        let mut actions: Vec<Action> = removed.into_iter().map(|(action, _)| action).collect();
         for mut add in adds {
             add.data_change = false;
             actions.push(Action::Add(add));
         }
-        self.commit(actions, None, true).await
-    }
-
-    async fn files(&self, wanted: impl Fn(&HashMap<String, Option<String>>) -> bool) -> Result<Vec<Action>, Error> {
-        let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
-        let wanted = files.iter().filter(|file| wanted(&file.partition_values_map()));
-        Ok(wanted.map(|file| Action::Remove(file.remove_action(false))).collect())
+        self.commit(actions, None, true).await?;
+        metrics::counter!("trunklog_compaction_removed_bytes_total", "table" => self.name)
+            .increment(read.unsigned_abs());
+        metrics::counter!("trunklog_compaction_written_bytes_total", "table" => self.name)
+            .increment(written.unsigned_abs());
+        Ok(())
     }
 
     /// Files of the pinned version.
@@ -256,14 +315,35 @@ impl Table {
         Ok(rows)
     }
 
-    async fn write(&self, rows: Vec<RecordBatch>) -> Result<Vec<deltalake::kernel::Add>, Error> {
+    /// Writes rows into new files that no commit names yet.
+    ///
+    /// # Errors
+    /// If rows cannot be had or files not be written.
+    pub async fn write(&self, mut rows: SendableRecordBatchStream) -> Result<Vec<Add>, Error> {
         let mut writer = self.writer()?;
-        for batch in rows {
-            if batch.num_rows() > 0 {
-                writer.write(batch).await?;
-            }
+        while let Some(batch) = rows.try_next().await? {
+            writer.write(batch).await?;
         }
         Ok(writer.flush().await?)
+    }
+
+    /// The columns of the frame as this table stores them.
+    ///
+    /// # Errors
+    /// If the frame lacks one.
+    pub fn as_stored(&self, frame: DataFrame) -> Result<DataFrame, Error> {
+        let schema = self.writer()?.arrow_schema();
+        let columns = schema.fields().iter();
+        let columns = columns.map(|field| cast(ident(field.name()), field.data_type().clone()).alias(field.name()));
+        Ok(frame.select(columns.collect::<Vec<_>>())?)
+    }
+
+    /// The schema in which rows are written.
+    ///
+    /// # Errors
+    /// If the table is not loaded.
+    pub fn stored_schema(&self) -> Result<arrow::datatypes::SchemaRef, Error> {
+        Ok(self.writer()?.arrow_schema())
     }
 
     fn writer(&self) -> Result<RecordBatchWriter, Error> {
@@ -273,18 +353,12 @@ impl Table {
         for column in self.bloom {
             properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(*column), true);
         }
-        Ok(RecordBatchWriter::for_table(&self.handle)?.with_writer_properties(properties.build()))
+        let writer = RecordBatchWriter::for_table(&self.handle)?.with_writer_properties(properties.build());
+        Ok(writer.with_target_file_size(FILE_BYTES))
     }
 
     async fn commit(&mut self, actions: Vec<Action>, until: Option<Offset>, removes: bool) -> Result<(), Error> {
         let stored = self.read_watermark().await?;
-        if stored != self.watermark && stored.is_some_and(|stored| self.attempted.contains(&stored)) {
-            self.watermark = stored;
-            return Err(Error::Conflict(format!(
-                "`{}`: an earlier commit had landed; the fold is tried again",
-                self.name
-            )));
-        }
         if stored != self.watermark {
             let (name, expected) = (self.name, self.watermark);
             return Err(Error::Conflict(format!(
@@ -306,7 +380,7 @@ impl Table {
         let mode = if removes { SaveMode::Overwrite } else { SaveMode::Append };
         let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
         let before = self.version();
-        self.attempted.extend(until);
+        self.in_doubt = true;
         let outcome = {
             let snapshot = self.handle.snapshot()?;
             CommitBuilder::from(properties)
@@ -318,19 +392,16 @@ impl Table {
             Ok(committed) => self.handle.state = Some(committed.snapshot()),
             Err(error) => {
                 // The commit may have landed although its answer was lost: only the table can tell.
-                self.handle.update_state().await?;
-                let landed = match until {
-                    Some(until) => self.read_watermark().await? == Some(until),
-                    None => false,
-                };
-                if !landed {
+                let before = self.watermark;
+                self.settle().await?;
+                if until.is_none() || self.watermark != until || before == until {
                     return Err(error.into());
                 }
             }
         }
         tracing::debug!(table = self.name, from = before, to = self.version(), "committed");
         self.watermark = until.or(self.watermark);
-        self.attempted.clear();
+        self.in_doubt = false;
         self.since_checkpoint += 1;
         Ok(())
     }

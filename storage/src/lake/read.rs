@@ -14,38 +14,11 @@ use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source};
 use crate::rows::{Keyed, State, decode_state, parse_day};
 
-/// Where a stored state lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredHome {
-    /// Our id.
-    pub id: String,
-    /// Home day, in days since 1970-01-01.
-    pub day: i32,
-    /// In the final tier.
-    pub is_final: bool,
-}
-
 /// A message of the `events` table, with what the fold had found out.
 pub struct StoredEvent {
     /// The message.
     pub event: Event,
     /// Its offset.
-    pub offset: Offset,
-}
-
-/// What the index of recent fingerprints needs of a stored message.
-pub struct StoredFingerprint {
-    /// Tenant.
-    pub tenant: String,
-    /// Source.
-    pub source: Source,
-    /// Hex.
-    pub fingerprint: String,
-    /// The message's id.
-    pub event_id: String,
-    /// Receipt.
-    pub received_at: Micros,
-    /// Offset.
     pub offset: Offset,
 }
 
@@ -81,22 +54,20 @@ fn scan(
     Ok(frame.select(columns)?)
 }
 
-/// Where every stored call or recording lives.
+/// The id and home day (days since 1970-01-01) of every matching row, a batch at a time.
 pub async fn homes<S: State>(
     session: &SessionContext,
     table: &Arc<dyn TableProvider>,
-) -> Result<Vec<StoredHome>, Error> {
-    let mut stream =
-        scan(session, table, None, vec![col(S::ID), as_text("day"), as_text("tier")])?.execute_stream().await?;
-    let mut homes = Vec::new();
-    while let Some(batch) = stream.try_next().await? {
-        let (ids, days, tiers) = (text(&batch, S::ID)?, text(&batch, "day")?, text(&batch, "tier")?);
-        for row in 0..batch.num_rows() {
-            let day = parse_day(days.value(row)).ok_or_else(|| missing("day"))?;
-            homes.push(StoredHome { id: ids.value(row).to_owned(), day, is_final: tiers.value(row) == "final" });
-        }
-    }
-    Ok(homes)
+    filter: Expr,
+) -> Result<impl Stream<Item = Result<Vec<(Arc<str>, i32)>, Error>> + use<S>, Error> {
+    let frame = scan(session, table, Some(filter), vec![col(S::ID), as_text("day")])?;
+    let stream = frame.execute_stream().await?;
+    Ok(stream.map(|batch| {
+        let batch = batch?;
+        let (ids, days) = (text(&batch, S::ID)?, text(&batch, "day")?);
+        let home = |row| Ok((Arc::from(ids.value(row)), parse_day(days.value(row)).ok_or_else(|| missing("day"))?));
+        (0..batch.num_rows()).map(home).collect()
+    }))
 }
 
 /// The states of the stored rows that match.
@@ -142,35 +113,51 @@ pub async fn states_of<S: State>(
     Ok(states)
 }
 
-/// Fingerprints of stored messages received since, or at this offset or after.
+/// The highest receipt time in `events`.
+pub async fn latest_receipt(session: &SessionContext, events: &Arc<dyn TableProvider>) -> Result<Micros, Error> {
+    let frame = session.read_table(Arc::clone(events))?;
+    let latest = datafusion::functions_aggregate::expr_fn::max(col("received_at"));
+    let found = frame.aggregate(vec![], vec![latest.alias("received_at")])?.collect().await?;
+    let time = |batch: &RecordBatch| {
+        let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>()?;
+        (!times.is_empty() && times.is_valid(0)).then(|| times.value(0))
+    };
+    Ok(found.iter().filter_map(time).max().unwrap_or_default())
+}
+
+/// What the index of recent fingerprints needs of stored messages received since, or at this offset or after, handed
+/// over a batch at a time: tenant, source, fingerprint, event id, receipt and offset.
 pub async fn fingerprints(
     session: &SessionContext,
     events: &Arc<dyn TableProvider>,
     since: Micros,
     from: Offset,
-) -> Result<Vec<StoredFingerprint>, Error> {
+    mut take: impl FnMut(&str, Source, [u8; 32], (Offset, Micros, &str)) -> Result<(), Error>,
+) -> Result<(), Error> {
     let time = lit(datafusion::scalar::ScalarValue::TimestampMicrosecond(Some(since), Some("UTC".into())));
     let filter = col("received_at").gt_eq(time).or(col("offset").gt_eq(lit(from.0.cast_signed())));
     let columns = ["tenant", "source", "fingerprint", "event_id", "received_at", "offset"].map(col).to_vec();
-    let frame = scan(session, events, Some(filter), columns)?.sort(vec![col("offset").sort(true, false)])?;
-    let mut stream = frame.execute_stream().await?;
-    let mut found = Vec::new();
+    let mut stream = scan(session, events, Some(filter), columns)?.execute_stream().await?;
     while let Some(batch) = stream.try_next().await? {
         let (tenants, sources) = (text(&batch, "tenant")?, text(&batch, "source")?);
         let (prints, ids) = (text(&batch, "fingerprint")?, text(&batch, "event_id")?);
         let (times, offsets) = times_and_offsets(&batch)?;
         for row in 0..batch.num_rows() {
-            found.push(StoredFingerprint {
-                tenant: tenants.value(row).to_owned(),
-                source: source(sources.value(row))?,
-                fingerprint: prints.value(row).to_owned(),
-                event_id: ids.value(row).to_owned(),
-                received_at: times.value(row),
-                offset: Offset(offsets.value(row).cast_unsigned()),
-            });
+            let print = unhex(prints.value(row)).ok_or_else(|| missing("fingerprint"))?;
+            let message = (Offset(offsets.value(row).cast_unsigned()), times.value(row), ids.value(row));
+            take(tenants.value(row), source(sources.value(row))?, print, message)?;
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+/// 32 bytes from 64 hex digits.
+fn unhex(digits: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 type TimesAndOffsets<'a> = (&'a arrow::array::TimestampMicrosecondArray, &'a arrow::array::Int64Array);
@@ -182,17 +169,36 @@ fn times_and_offsets(batch: &RecordBatch) -> Result<TimesAndOffsets<'_>, Error> 
     Ok((times.ok_or_else(|| missing("received_at"))?, offsets.ok_or_else(|| missing("offset"))?))
 }
 
-/// Stored messages with `from < offset <= until`, in offset order.
-pub async fn messages(
+/// Messages that are read and sorted at once.
+const WINDOW: u64 = 50_000;
+
+/// Stored messages with `after < offset <= until`, in offset order; about as many at once as fit into memory easily.
+///
+/// # Errors
+/// If the table cannot be read, then or while the stream is taken.
+pub fn messages(
     session: &SessionContext,
     events: &Arc<dyn TableProvider>,
     after: Option<Offset>,
-    until: Option<Offset>,
-) -> Result<impl Stream<Item = Result<Vec<StoredEvent>, Error>> + use<>, Error> {
-    let mut filter = col("offset").gt_eq(lit(after.map_or(0, |offset| offset.0.cast_signed() + 1)));
-    if let Some(until) = until {
-        filter = filter.and(col("offset").lt_eq(lit(until.0.cast_signed())));
-    }
+    until: Offset,
+) -> impl Stream<Item = Result<Vec<StoredEvent>, Error>> + Send + use<> {
+    let (session, events) = (session.clone(), Arc::clone(events));
+    let first = after.map_or(0, |offset| offset.0 + 1);
+    let windows = (first..=until.0).step_by(usize::try_from(WINDOW).unwrap_or(usize::MAX));
+    futures::stream::iter(windows).then(move |from| {
+        let (session, events) = (session.clone(), Arc::clone(&events));
+        async move { window(&session, &events, from, until.0.min(from + WINDOW - 1)).await }
+    })
+}
+
+async fn window(
+    session: &SessionContext,
+    events: &Arc<dyn TableProvider>,
+    from: u64,
+    until: u64,
+) -> Result<Vec<StoredEvent>, Error> {
+    let offset = || col("offset");
+    let filter = offset().gt_eq(lit(from.cast_signed())).and(offset().lt_eq(lit(until.cast_signed())));
     let columns = [
         "tenant",
         "source",
@@ -210,9 +216,13 @@ pub async fn messages(
         "structured",
         "refused",
     ];
-    let frame = scan(session, events, Some(filter), columns.map(col).to_vec())?;
-    let stream = frame.sort(vec![col("offset").sort(true, false)])?.execute_stream().await?;
-    Ok(stream.map(|batch| batch.map_err(Error::from).and_then(|batch| decode_messages(&batch))))
+    let mut stream = scan(session, events, Some(filter), columns.map(col).to_vec())?.execute_stream().await?;
+    let mut messages = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        messages.extend(decode_messages(&batch)?);
+    }
+    messages.sort_unstable_by_key(|stored| stored.offset);
+    Ok(messages)
 }
 
 /// The messages of a batch that has all columns of `events` but the derived ones.

@@ -1,12 +1,14 @@
 //! The log of one machine: segment files written by one committer thread, group commit by fdatasync.
 //!
 //! Groups form while the previous sync runs: the committer takes all that waits (up to [`GROUP_BYTES`]), writes one
-//! frame, syncs, publishes in order, answers. A failed write or sync poisons the log until restart; a full disk is
-//! refused before anything is written.
+//! frame, syncs, publishes in order, answers. A full disk is refused before anything is written.
+//!
+//! A failed write, or a failed sync of a segment or of the directory, poisons the log until restart: no sync is asked
+//! twice for the same bytes. The start believes nothing that only a sync before it could have made durable: it writes
+//! the last frame and touches the directory again before it syncs them. A spare whose making failed is thrown away.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,40 +17,40 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::segment::{self, Rest, Segment, sync_directory};
+use super::disk::{self, sync_directory};
+use super::recovery::{load_identity, recover};
+use super::segment::{self, Segment};
 use super::{Batch, Bounds, Log, Published, Publisher};
 use crate::error::{Context, Error};
-use crate::event::{Offset, format_time, now};
+use crate::event::Offset;
 
 /// A group's payload is at most this long; a longer batch must be split by the caller.
 pub const GROUP_BYTES: usize = 8 << 20;
 
-/// A segment has room for a group and the batch that leads over its limit.
-pub const SMALLEST_SEGMENT: u64 = 20 << 20;
+/// The smallest size of segments that makes sense.
+pub const SMALLEST_SEGMENT: u64 = 1 << 20;
+
+/// A batch that a segment of this size has room for is taken, however small the segments are: it gets a segment of its
+/// own.
+const ROOM: u64 = 20 << 20;
+
+/// Retired segments that are kept for recycling.
+pub(super) const SPARES: usize = 2;
 
 /// Settings of the embedded log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     /// The `log/` directory.
     pub directory: PathBuf,
-    /// Size of a segment file; at least four groups.
+    /// Size of a segment file.
     pub segment_bytes: u64,
     /// Appends that may wait; more are refused as `Busy`.
     pub queue_limit: usize,
     /// Appends are refused as `Full` while the file system has less than this.
     pub min_free_bytes: u64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Identity {
-    id: Uuid,
-    format: u32,
-    partitions: u32,
-    created: String,
 }
 
 struct Request {
@@ -62,8 +64,19 @@ struct Shared {
     spares: Mutex<Vec<PathBuf>>,
 }
 
+impl Shared {
+    /// From here on nothing more is taken. The first reason stays.
+    fn poison(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        tracing::error!(error = %reason, "the log is poisoned and takes no more messages until restart");
+        self.poisoned.lock().get_or_insert(reason);
+    }
+}
+
 /// The embedded log.
 pub struct EmbeddedLog {
+    /// A segment of this size would have room for the largest batch.
+    largest: u64,
     config: LogConfig,
     identity: Uuid,
     identity_text: String,
@@ -79,10 +92,16 @@ impl EmbeddedLog {
     /// # Errors
     /// `Conflict` when another process holds the lock, `Corrupt` when acknowledged records do not verify.
     pub fn open(config: LogConfig) -> Result<EmbeddedLog, Error> {
-        let directory = config.directory.clone();
         if config.segment_bytes < SMALLEST_SEGMENT {
             return Err(Error::Config(format!("a log segment takes at least {SMALLEST_SEGMENT} bytes")));
         }
+        let largest = config.segment_bytes.max(ROOM);
+        Ok(EmbeddedLog { largest, ..EmbeddedLog::open_any_size(config)? })
+    }
+
+    /// As `open`, with segments of any size, so that tests can fill many.
+    pub(super) fn open_any_size(config: LogConfig) -> Result<EmbeddedLog, Error> {
+        let directory = config.directory.clone();
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
         let lock = lock_directory(&directory)?;
         let identity = load_identity(&directory)?;
@@ -90,6 +109,7 @@ impl EmbeddedLog {
         let shared = Shared { segments: RwLock::new(segments), poisoned: Mutex::default(), spares: Mutex::new(spares) };
         Ok(EmbeddedLog {
             identity_text: identity.simple().to_string(),
+            largest: config.segment_bytes,
             config,
             identity,
             shared: Arc::new(shared),
@@ -102,7 +122,7 @@ impl EmbeddedLog {
     /// Starts the committer. `publisher` gets every batch, in order, before its append returns.
     ///
     /// # Errors
-    /// `Io` or `Full` when the first segment or the thread cannot be made.
+    /// `Io` when the first segment or the thread cannot be made.
     pub fn start(&self, publisher: Publisher) -> Result<(), Error> {
         let (sender, receiver) = mpsc::channel(self.config.queue_limit);
         let mut committer = Committer {
@@ -112,7 +132,7 @@ impl EmbeddedLog {
             publisher,
         };
         if self.shared.segments.read().is_empty() {
-            committer.roll()?;
+            committer.roll(0)?;
         }
         let thread = std::thread::Builder::new().name("log-committer".into());
         let handle = thread.spawn(move || committer.run(receiver)).context("starting the log's committer")?;
@@ -127,6 +147,11 @@ impl Log for EmbeddedLog {
     async fn append(&self, batch: Batch) -> Result<Offset, Error> {
         if let Some(reason) = self.poisoned() {
             return Err(Error::Poisoned(reason));
+        }
+        // A frame that leads over its segment's end would make the next start refuse the file.
+        let largest = Segment::largest_payload(self.largest);
+        if payload_bytes(&batch) as u64 > largest {
+            return Err(Error::TooLarge(largest));
         }
         let queue = self.queue.lock().clone().ok_or(Error::Closed)?;
         let (reply, answer) = oneshot::channel();
@@ -170,6 +195,10 @@ impl Log for EmbeddedLog {
 
     fn trim(&self, before: Offset) -> Result<(), Error> {
         loop {
+            // On a disk that failed, nothing is removed that the next start might need.
+            if self.poisoned().is_some() {
+                return Ok(());
+            }
             let path = {
                 let segments = self.shared.segments.read();
                 let first = segments.front().filter(|first| segments.len() > 1 && first.next() <= before.0);
@@ -177,8 +206,10 @@ impl Log for EmbeddedLog {
                 first.path.clone()
             };
             // Forgotten only once it is gone: a gap between files would look like lost records at the next start.
-            self.retire(&path)?;
+            let spare = self.retire(&path)?;
             self.shared.segments.write().pop_front();
+            // Offered only once it is forgotten: nobody may read what the committer writes over.
+            self.shared.spares.lock().extend(spare);
         }
     }
 
@@ -191,8 +222,8 @@ impl Log for EmbeddedLog {
     }
 
     fn disk_bytes(&self) -> u64 {
-        let segments = self.shared.segments.read().len() + self.shared.spares.lock().len();
-        segments as u64 * self.config.segment_bytes
+        let segments: u64 = self.shared.segments.read().iter().map(Segment::bytes).sum();
+        segments + self.shared.spares.lock().len() as u64 * self.config.segment_bytes
     }
 
     async fn close(&self) {
@@ -206,22 +237,24 @@ impl Log for EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    /// Keeps up to two retired segments for recycling; unlinks the others.
-    fn retire(&self, path: &Path) -> Result<(), Error> {
-        let what = || format!("retiring log segment `{}`", path.display());
+    /// Makes a spare of a retired segment, if one more is wanted; else unlinks it.
+    fn retire(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+        let directory = &self.config.directory;
         let right_size = std::fs::metadata(path).is_ok_and(|file| file.len() == self.config.segment_bytes);
         // The committer needs the list of spares: it is not held while the disk works.
-        if right_size && self.shared.spares.lock().len() < 2 {
-            let spare = self.config.directory.join(format!("{}.spare", Uuid::new_v4().simple()));
-            std::fs::rename(path, &spare).context(what())?;
-            sync_directory(&self.config.directory)?;
-            self.shared.spares.lock().push(spare);
-            return Ok(());
+        let wanted = right_size && self.shared.spares.lock().len() < SPARES;
+        let spare = wanted.then(|| directory.join(format!("{}.spare", Uuid::new_v4().simple())));
+        let retired = match &spare {
+            Some(spare) => disk::rename(path, spare),
+            None => disk::remove(path),
+        };
+        match retired {
+            Err(error) if spare.is_some() || error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(format!("retiring log segment `{}`", path.display()));
+            }
+            _ => sync_directory(directory).inspect_err(|error| self.shared.poison(error.to_string()))?,
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context(what()),
-            _ => sync_directory(&self.config.directory),
-        }
+        Ok(spare)
     }
 }
 
@@ -235,15 +268,22 @@ struct Committer {
 
 impl Committer {
     fn run(&mut self, mut queue: mpsc::Receiver<Request>) {
-        while let Some(first) = queue.blocking_recv() {
+        let largest = Segment::largest_payload(self.config.segment_bytes);
+        let mut held_over = None;
+        while let Some(first) = held_over.take().or_else(|| queue.blocking_recv()) {
             let mut bytes = payload_bytes(&first.batch);
             let mut group = vec![first];
             while bytes < GROUP_BYTES {
                 let Ok(request) = queue.try_recv() else { break };
-                bytes += payload_bytes(&request.batch);
+                let more = payload_bytes(&request.batch);
+                if (bytes + more) as u64 > largest {
+                    held_over = Some(request);
+                    break;
+                }
+                bytes += more;
                 group.push(request);
             }
-            // The last one may lead over the limit by one batch, which is itself at most a group long.
+            // The last one may lead over the limit by one batch, but never over what a segment has room for.
             self.commit(group, bytes);
         }
     }
@@ -280,8 +320,9 @@ impl Committer {
         }
         self.check_space()?;
         let full = !self.shared.segments.read().back().is_some_and(|last| last.has_room(bytes));
-        if full {
-            self.roll().map_err(|error| Refused::Full(error.to_string()))?;
+        if full && let Err(error) = self.roll(bytes) {
+            let poisoned = self.shared.poisoned.lock().clone();
+            return Err(poisoned.map_or_else(|| Refused::Full(error.to_string()), Refused::Poisoned));
         }
         let records: Vec<Bytes> = group.iter().flat_map(|request| request.batch.records.iter().cloned()).collect();
         let mut segments = self.shared.segments.write();
@@ -289,8 +330,7 @@ impl Committer {
         let first = last.next();
         last.write(&records).map_err(|error| {
             let reason = error.to_string();
-            tracing::error!(error = %reason, "the log is poisoned: a write or sync failed");
-            *self.shared.poisoned.lock() = Some(reason.clone());
+            self.shared.poison(reason.as_str());
             Refused::Poisoned(reason)
         })?;
         Ok(first)
@@ -305,21 +345,38 @@ impl Committer {
         Ok(())
     }
 
-    /// Begins a new segment from a spare, or from a fresh file of zeros.
-    fn roll(&mut self) -> Result<(), Error> {
+    /// Begins a new segment with room for this payload from a spare, or from a fresh file of zeros. Nothing that anybody was told of depends on
+    /// it until it is begun, so a failure refuses the group and the next one tries another file; but a directory whose
+    /// sync failed poisons the log, for no later sync tells whether the segment's name is on disk.
+    fn roll(&mut self, payload: usize) -> Result<(), Error> {
         let base = self.shared.segments.read().back().map_or(0, Segment::next);
-        let recycled = self.shared.spares.lock().pop();
+        let bytes = self.config.segment_bytes.max(segment::HEADER_BYTES + Segment::frame_bytes(payload));
+        let fits = bytes == self.config.segment_bytes;
+        let recycled = if fits { self.shared.spares.lock().pop() } else { None };
         let spare = match recycled {
             Some(spare) => spare,
             None => {
                 let spare = self.config.directory.join(format!("{}.spare", Uuid::new_v4().simple()));
-                segment::write_spare(&spare, self.config.segment_bytes)?;
+                segment::write_spare(&spare, bytes)?;
                 spare
             }
         };
-        let segment = Segment::begin(&self.config.directory, &spare, self.identity, base)?;
+        let directory = &self.config.directory;
+        let segment = Segment::begin(directory, &spare, self.identity, base).inspect_err(|_| {
+            // Left there, one more would fill the disk with every try.
+            let _ = disk::remove(&spare);
+        })?;
+        sync_directory(directory).inspect_err(|error| self.shared.poison(error.to_string()))?;
         self.shared.segments.write().push_back(segment);
         Ok(())
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.poison("the log's committer broke off");
+        }
     }
 }
 
@@ -361,82 +418,6 @@ pub fn lock_directory(directory: &Path) -> Result<File, Error> {
         Error::Conflict(format!("another trunklog runs on this data directory (`{}` is locked)", path.display()))
     })?;
     Ok(file)
-}
-
-fn load_identity(directory: &Path) -> Result<Uuid, Error> {
-    let path = directory.join("IDENTITY");
-    let what = || format!("reading `{}`", path.display());
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let identity: Identity = serde_json::from_slice(&bytes)
-                .map_err(|error| Error::Corrupt(format!("`{}`: {error}", path.display())))?;
-            if identity.format != 1 || identity.partitions != 1 {
-                return Err(Error::Config(format!("`{}` is of another version", path.display())));
-            }
-            Ok(identity.id)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let identity = Identity { id: Uuid::new_v4(), format: 1, partitions: 1, created: format_time(now()) };
-            let text = serde_json::to_vec_pretty(&identity).map_err(|error| Error::Corrupt(error.to_string()))?;
-            let temporary = directory.join("IDENTITY.tmp");
-            let mut file = File::create(&temporary).context(what())?;
-            file.write_all(&text).context(what())?;
-            file.sync_all().context(what())?;
-            std::fs::rename(&temporary, &path).context(what())?;
-            sync_directory(directory)?;
-            Ok(identity.id)
-        }
-        Err(error) => Err(error).context(what()),
-    }
-}
-
-/// Opens all segments, oldest first, checks that they meet, and lists the spares.
-fn recover(directory: &Path, identity: Uuid, segment_bytes: u64) -> Result<(VecDeque<Segment>, Vec<PathBuf>), Error> {
-    let mut paths = Vec::new();
-    let mut spares = Vec::new();
-    let what = || format!("listing `{}`", directory.display());
-    for entry in std::fs::read_dir(directory).context(what())? {
-        let path = entry.context(what())?.path();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("seg") => paths.push(path),
-            Some("spare") => spares.push(path),
-            _ => {}
-        }
-    }
-    // A crash may have left a half-written spare, and the configured size may have changed.
-    spares.retain(|path| {
-        let whole = std::fs::metadata(path).is_ok_and(|file| file.len() == segment_bytes);
-        if !whole {
-            let _ = std::fs::remove_file(path);
-        }
-        whole
-    });
-    paths.sort();
-    let mut segments: VecDeque<Segment> = VecDeque::with_capacity(paths.len());
-    for (index, path) in paths.iter().enumerate() {
-        let last = index + 1 == paths.len();
-        let (segment, rest) = Segment::open(path, identity, last)?;
-        if let Some(previous) = segments.back()
-            && previous.next() != segment.base
-        {
-            return Err(Error::Corrupt(format!(
-                "log: offsets {} to {} are missing before `{}`",
-                previous.next(),
-                segment.base.saturating_sub(1),
-                path.display()
-            )));
-        }
-        if let Rest::Torn { position } = rest {
-            tracing::warn!(segment = %path.display(), position, next_offset = segment.next(), "cut off a torn tail that was never acknowledged");
-        }
-        segments.push_back(segment);
-    }
-    // What a killed process had written may be in memory only; from here on it counts as stored.
-    if let Some(last) = segments.back() {
-        last.sync()?;
-    }
-    sync_directory(directory)?;
-    Ok((segments, spares))
 }
 
 #[cfg(test)]

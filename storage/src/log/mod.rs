@@ -14,10 +14,16 @@
 
 pub mod codec;
 pub mod conformance;
+mod disk;
 pub mod embedded;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+pub(crate) mod faulty_disk;
+mod recovery;
 mod segment;
 
-pub(crate) use segment::sync_directory;
+pub(crate) use disk::sync_directory;
 
 use std::any::Any;
 
@@ -65,7 +71,7 @@ pub trait Log: Send + Sync {
     /// Appends all records of the batch or none of them; returns the first offset once they are durable.
     ///
     /// # Errors
-    /// `Full` and `Busy` before anything is written; `Poisoned` when a write or sync failed, and from then on.
+    /// `Full`, `Busy` and `TooLarge` before anything is written; `Poisoned` when a write or sync failed, and from then on.
     async fn append(&self, batch: Batch) -> Result<Offset, Error>;
 
     /// Records from this offset on, in order, about `limit_bytes` of them (at least one if there is one).

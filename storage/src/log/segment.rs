@@ -8,16 +8,15 @@
 //!
 //! Frame checksums are seeded with identity, base offset and nonce, so a frame of a former life never verifies.
 //! A frame is one group and is written only after the sync of the one before returned: a frame that does not verify
-//! and is followed by one that does is corruption; followed by none, it is a torn tail that nobody was told of.
+//! and is followed by one that does is corruption; followed by none, it is a torn tail that nobody was told of. So
+//! only the last frame of the log can be one that reads well and is not on disk; see [`Segment::settle`].
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
+use super::disk::{self, LogFile};
 use crate::error::{Context, Error};
 use crate::event::Offset;
 
@@ -40,7 +39,7 @@ pub(super) struct FrameAt {
 pub(super) struct Segment {
     pub path: PathBuf,
     pub base: u64,
-    file: File,
+    file: LogFile,
     seed: u32,
     capacity: u64,
     pub end: u64,
@@ -62,36 +61,35 @@ pub(super) fn file_name(base: u64) -> String {
 pub(super) fn write_spare(path: &Path, bytes: u64) -> Result<(), Error> {
     let what = || format!("preparing log segment `{}`", path.display());
     let made = (|| {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+        let file = LogFile::create(path)?;
         let zeros = vec![0; 1 << 20];
-        let mut left = bytes;
-        while left > 0 {
-            let piece = left.min(zeros.len() as u64);
-            file.write_all(&zeros[..usize::try_from(piece).unwrap_or(zeros.len())])?;
-            left -= piece;
+        let mut position = 0;
+        while position < bytes {
+            let piece = (bytes - position).min(zeros.len() as u64);
+            file.write_all_at(&zeros[..usize::try_from(piece).unwrap_or(zeros.len())], position)?;
+            position += piece;
         }
-        file.sync_all()
+        file.sync_data()
     })();
     if made.is_err() {
         // A half-made spare is of no use and may be what fills the disk.
-        let _ = std::fs::remove_file(path);
+        let _ = disk::remove(path);
     }
     made.context(what())
 }
 
 impl Segment {
-    /// Turns a spare into the segment that begins at `base`: header written and synced, then renamed, then the
-    /// directory synced.
+    /// Turns a spare into the segment that begins at `base`: header written and synced, then renamed. The segment may
+    /// be written once its directory is synced. If anything fails, the spare must not be used again.
     pub fn begin(directory: &Path, spare: &Path, identity: Uuid, base: u64) -> Result<Segment, Error> {
         let path = directory.join(file_name(base));
         let what = || format!("beginning log segment `{}`", path.display());
-        let file = OpenOptions::new().read(true).write(true).open(spare).context(what())?;
-        let capacity = file.metadata().context(what())?.len();
+        let file = LogFile::open(spare).context(what())?;
+        let capacity = file.length().context(what())?;
         let header = header(identity, base, Uuid::new_v4(), capacity);
         file.write_all_at(&header, 0).context(what())?;
         file.sync_data().context(what())?;
-        std::fs::rename(spare, &path).context(what())?;
-        sync_directory(directory)?;
+        disk::rename(spare, &path).context(what())?;
         let seed = crc32c::crc32c(&header[8..48]);
         Ok(Segment { path, base, file, seed, capacity, end: HEADER_BYTES, frames: Vec::new() })
     }
@@ -99,15 +97,14 @@ impl Segment {
     /// Opens and scans a segment. `last` says that a torn tail is allowed.
     pub fn open(path: &Path, identity: Uuid, last: bool) -> Result<(Segment, Rest), Error> {
         let what = || format!("opening log segment `{}`", path.display());
-        let mut file = OpenOptions::new().read(true).write(true).open(path).context(what())?;
-        let mut header = [0; HEADER_BYTES as usize];
-        let whole = file.read_exact(&mut header);
-        if whole.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof) {
+        let file = LogFile::open(path).context(what())?;
+        let length = file.length().context(what())?;
+        if length < HEADER_BYTES {
             return Err(Error::Corrupt(format!("log segment `{}` is shorter than its header", path.display())));
         }
-        whole.context(what())?;
+        let mut header = [0; HEADER_BYTES as usize];
+        file.read_exact_at(&mut header, 0).context(what())?;
         let (base, seed, capacity) = check_header(path, &header, identity)?;
-        let length = file.metadata().context(what())?.len();
         if length != capacity {
             return Err(Error::Corrupt(format!(
                 "log segment `{}` has {length} bytes, but was made with {capacity}: records from offset {base} on may be lost",
@@ -123,6 +120,16 @@ impl Segment {
     /// Bytes that a frame for this payload takes.
     pub fn frame_bytes(payload: usize) -> u64 {
         (FRAME_HEADER + payload).next_multiple_of(8) as u64
+    }
+
+    /// The longest payload for which an empty segment of this size has room.
+    pub fn largest_payload(bytes: u64) -> u64 {
+        bytes.saturating_sub(HEADER_BYTES + FRAME_HEADER as u64) / 8 * 8
+    }
+
+    /// The size of the file.
+    pub fn bytes(&self) -> u64 {
+        self.capacity
     }
 
     pub fn has_room(&self, payload: usize) -> bool {
@@ -160,9 +167,18 @@ impl Segment {
         Ok(())
     }
 
-    /// Makes everything written so far durable.
-    pub fn sync(&self) -> Result<(), Error> {
-        self.file.sync_data().context(format!("syncing `{}`", self.path.display()))
+    /// Makes the last frame durable, whatever became of it before. It reads well, but after a failed sync, or one that
+    /// never came, only the kernel's memory may have it, in pages that count as written; so it is written again.
+    pub fn settle(&self) -> Result<(), Error> {
+        let what = || format!("settling the last frame of `{}`", self.path.display());
+        let Some(last) = self.frames.last() else { return Ok(()) };
+        let mut frame = vec![0; usize::try_from(self.end - last.position).unwrap_or_default()];
+        self.file.read_exact_at(&mut frame, last.position).context(what())?;
+        if self.verify(&frame, 0).is_none() {
+            return Err(Error::Corrupt(format!("{}: it read well a moment ago", what())));
+        }
+        self.file.write_all_at(&frame, last.position).context(what())?;
+        self.file.sync_data().context(what())
     }
 
     /// The records of the frame at this position.
@@ -201,9 +217,8 @@ impl Segment {
 
     fn scan(&mut self, last: bool) -> Result<Rest, Error> {
         let context = || format!("scanning log segment `{}`", self.path.display());
-        let mut bytes = Vec::new();
-        self.file.seek(SeekFrom::Start(0)).context(context())?;
-        self.file.read_to_end(&mut bytes).context(context())?;
+        let mut bytes = vec![0; usize::try_from(self.capacity).unwrap_or_default()];
+        self.file.read_exact_at(&mut bytes, 0).context(context())?;
         let mut position = HEADER_BYTES as usize;
         while let Some((frame, end)) = self.verify(&bytes, position) {
             if frame.first != self.next() {
@@ -276,9 +291,4 @@ fn check_header(path: &Path, header: &[u8], identity: Uuid) -> Result<(u64, u32,
         return Err(corrupt("its name and its base offset differ"));
     }
     Ok((base, crc32c::crc32c(&header[8..48]), capacity))
-}
-
-/// Makes the names in a directory durable.
-pub(crate) fn sync_directory(directory: &Path) -> Result<(), Error> {
-    File::open(directory).and_then(|file| file.sync_all()).context(format!("syncing `{}`", directory.display()))
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::*;
 use crate::log::conformance;
 
-const SEGMENT: u64 = SMALLEST_SEGMENT;
+const SEGMENT: u64 = 20 << 20;
 
 fn config(directory: &Path) -> LogConfig {
     LogConfig { directory: directory.join("log"), segment_bytes: SEGMENT, queue_limit: 1024, min_free_bytes: 0 }

@@ -153,6 +153,8 @@ async fn candidates(archive: &Archive, recording: &KeyedRecording) -> Result<Vec
     let may_fit = |call: &KeyedCall| {
         call.tenant == recording.tenant
             && call.source == recording.source
+            // A leg is no call; its recordings are those of the call that it belongs to.
+            && call.state.leg_of().is_none()
             && (*call.key == *stem || {
                 let started_at = call.state.row(&call.tenant, call.source).started_at;
                 started_at.is_some_and(|at| (earliest..=latest).contains(&at))

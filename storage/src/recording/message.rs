@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `kazoo.recording`, `virtualpbx.recording` | the PBX | [`Upload`] |
 //! | `trunklog.probe` | trunklog | [`Probed`] |
-//! | `trunklog.link`, `trunklog.unlink` | trunklog | [`Linked`] |
+//! | `trunklog.link`, `trunklog.unlink` | trunklog | [`Linked`]; of two calls [`CallLinked`] |
 //! | `trunklog.fetch` | trunklog | [`Fetch`] |
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use super::{Probe, RecordingState, Text, recording_id};
 use crate::call::{CallState, Mark};
 use crate::event::{Event, Source, new_event_id, now};
 use crate::fact::{CallRef, Decoded, RecordingFact};
+use crate::linker::CallLinked;
 
 /// Content type of an [`Upload`] event; the audio's own is in `media_type`.
 pub const UPLOAD_TYPE: &str = "application/vnd.trunklog.recording+json";
@@ -127,10 +128,8 @@ pub fn decode(event: &Event) -> Decoded {
     let mut decoded = Decoded::new(&*event.kind, &[b"trunklog", event.id.as_bytes()]);
     let understood = match event.kind.as_str() {
         "trunklog.probe" => serde_json::from_slice(&event.payload).map(|probed| decode_probe(&mut decoded, probed)),
-        "trunklog.link" => serde_json::from_slice(&event.payload).map(|linked| decode_link(&mut decoded, linked, true)),
-        "trunklog.unlink" => {
-            serde_json::from_slice(&event.payload).map(|linked| decode_link(&mut decoded, linked, false))
-        }
+        "trunklog.link" => decode_any_link(&mut decoded, &event.payload, true),
+        "trunklog.unlink" => decode_any_link(&mut decoded, &event.payload, false),
         "trunklog.fetch" => {
             serde_json::from_slice(&event.payload).map(|fetch| decode_fetch(&mut decoded, &event.tenant, fetch))
         }
@@ -145,6 +144,15 @@ pub fn decode(event: &Event) -> Decoded {
 fn decode_probe(decoded: &mut Decoded, probed: Probed) {
     let state = RecordingState { probe: Some((Default::default(), probed.probe)), ..RecordingState::default() };
     decoded.recording = Some(Box::new(RecordingFact { source: probed.source, id: probed.recording_id, state }));
+}
+
+/// Of a recording and a call, or of two calls.
+fn decode_any_link(decoded: &mut Decoded, payload: &[u8], holds: bool) -> Result<(), serde_json::Error> {
+    match serde_json::from_slice::<CallLinked>(payload) {
+        Ok(linked) => linked.decode(decoded, holds),
+        Err(_) => decode_link(decoded, serde_json::from_slice(payload)?, holds),
+    }
+    Ok(())
 }
 
 fn decode_link(decoded: &mut Decoded, linked: Linked, holds: bool) {

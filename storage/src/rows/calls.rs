@@ -7,7 +7,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
 use super::{Keyed, KeyedCall, State, lists, maps, texts, times, wholes};
-use crate::call::{CallRow, CallState, LegRow};
+use crate::call::{CallRow, CallState, LegRow, Seen};
 use crate::error::Error;
 use crate::event::Micros;
 use crate::fact::Decoder;
@@ -16,13 +16,14 @@ use crate::schema;
 impl State for CallState {
     const ID: &'static str = "call_id";
     const KEY: &'static str = "call_key";
+    const TIME: &'static str = "started_at";
 
     fn join(&mut self, other: Self) {
         self.merge(other);
     }
 
     fn time(keyed: &Keyed<Self>) -> Option<Micros> {
-        keyed.state.row(&keyed.tenant, keyed.source).started_at
+        keyed.state.started_at(keyed.source)
     }
 
     fn schema() -> SchemaRef {
@@ -71,7 +72,9 @@ fn columns(calls: &[KeyedCall], decoder: &dyn Decoder) -> Result<Vec<ArrayRef>, 
             .map(|(call, row)| pick(row).as_deref().and_then(|number| decoder.e164(&call.tenant, call.source, number)));
         Arc::new(StringArray::from_iter(numbers))
     };
-    let seen = |pick: fn(&crate::call::Seen) -> i64| calls.iter().map(move |call| call.state.seen.as_ref().map(pick));
+    // What was delivered about a leg that was its own row at first counts for the call.
+    let delivered: Vec<Option<Seen>> = calls.iter().map(|call| call.state.whole().seen).collect();
+    let seen = |pick: fn(&Seen) -> i64| delivered.iter().map(move |seen| seen.as_ref().map(pick));
     let each = || rows.iter();
     let text = |pick: fn(&CallRow) -> Option<&str>| texts(each().map(pick));
     let time = |pick: fn(&CallRow) -> Option<Micros>| times(each().map(pick));

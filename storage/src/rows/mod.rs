@@ -54,10 +54,13 @@ pub trait State: Clone + Default + std::fmt::Debug + Serialize + DeserializeOwne
     /// The column of the source's key.
     const KEY: &'static str;
 
+    /// The column of the time by which stored rows are sorted.
+    const TIME: &'static str;
+
     /// Least upper bound.
     fn join(&mut self, other: Self);
 
-    /// The time by which stored rows are sorted.
+    /// The value of that column.
     fn time(keyed: &Keyed<Self>) -> Option<Micros>;
 
     /// The table's schema as SQL shows it.

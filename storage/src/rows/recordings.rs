@@ -13,13 +13,14 @@ use crate::schema;
 impl State for RecordingState {
     const ID: &'static str = "recording_id";
     const KEY: &'static str = "recording_id";
+    const TIME: &'static str = "received_at";
 
     fn join(&mut self, other: Self) {
         self.merge(other);
     }
 
     fn time(keyed: &Keyed<Self>) -> Option<Micros> {
-        keyed.state.started_at.or(keyed.state.received_at())
+        keyed.state.received_at()
     }
 
     fn schema() -> SchemaRef {

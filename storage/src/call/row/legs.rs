@@ -18,6 +18,11 @@ impl<'a> View<'a> {
         let mut rows: Vec<LegRow> = legs.iter().map(|(key, leg)| self.leg(key, leg)).collect();
         if let [only] = rows.as_mut_slice() {
             inherit(only, row);
+            // What is said of a call's end and of no leg's was said of its only leg.
+            let unsaid = |leg: &Track| leg.outcome.as_ref().is_none_or(|ranked| ranked.1 == Disposition::Unknown);
+            if self.closed && legs.values().all(unsaid) {
+                only.disposition = row.disposition;
+            }
         }
         rows.sort_by(|left, right| {
             let order = |leg: &LegRow| (leg.started_at.is_none(), leg.started_at);
@@ -29,7 +34,8 @@ impl<'a> View<'a> {
     pub(super) fn leg(&self, key: &str, leg: &Track) -> LegRow {
         let outcome = self.leg_outcome(leg);
         let (answered_at, ended_at) = (at(leg.answer), at(leg.end));
-        let talk = leg.get_number(Number::Talk);
+        // Who called off a leg that had handed its call on says nothing about how long it talked.
+        let talk = leg.get_number(Number::Talk).filter(|_| !self.handed_on(leg));
         let talked = || {
             let counts = outcome == Disposition::Answered && self.source != Source::Planfix;
             if counts { span(answered_at, ended_at).filter(|ms| *ms >= 0) } else { None }
@@ -51,7 +57,7 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn transfers(&self) -> i64 {
-        let legs = || self.state.legs.iter().filter(|(_, leg)| is_answered(leg));
+        let legs = || self.state.legs.iter().filter(|(_, leg)| is_answered(leg) || self.handed_on(leg));
         let answered = if self.source == Source::Voispeed {
             // The same people may be seen twice: as extensions, and as entities of the system. And who calls a
             // colleague takes nothing over.

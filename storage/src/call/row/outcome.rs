@@ -69,12 +69,17 @@ impl<'a> View<'a> {
             Disposition::Unknown | Disposition::NoAnswer | Disposition::Canceled | Disposition::AnsweredElsewhere
         );
         match known {
+            _ if self.handed_on(leg) => Disposition::Answered,
             _ if is_answered(leg) && self.only_mailboxes() && (self.closed || leg.has(Mark::Ended)) => {
                 Disposition::Voicemail
             }
             _ if elsewhere && only_rang => Disposition::AnsweredElsewhere,
             Disposition::Unknown if leg.answer.is_some() && (self.closed || leg.has(Mark::Ended)) => {
                 Disposition::Answered
+            }
+            // An extension of whose mailbox it is known that the call went there.
+            _ if leg.has(Mark::Voicemail) && !is_answered(leg) && (self.closed || leg.has(Mark::Ended)) => {
+                Disposition::Voicemail
             }
             _ => known,
         }
@@ -87,6 +92,14 @@ impl<'a> View<'a> {
             && !self.state.call.has(Mark::Reported)
             && answered.peek().is_some()
             && answered.all(|(key, _)| key.starts_with(MAILBOX))
+    }
+
+    /// Whether this leg talked before it was called off because another one took the call over. (Planfix's senders
+    /// call off all legs but the one that accepts, whatever those did before.)
+    pub(super) fn handed_on(&self, leg: &Track) -> bool {
+        let called_off = leg.has(Mark::CalledOff) && is(leg, Disposition::Canceled);
+        // A leg that was called off is not answered by its own word, so the one that is answered is another one.
+        called_off && leg.answer.is_some() && self.state.legs.values().any(is_answered)
     }
 
     /// Whether this leg ended because another one was answered.

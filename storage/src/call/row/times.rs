@@ -91,7 +91,9 @@ impl<'a> View<'a> {
     pub(super) fn ring_ms(&self, row: &CallRow) -> Option<i64> {
         // A start and an answer that were both worked out from the talk say nothing about the ringing.
         let derived = row.clock == Some("derived") && row.ringing_at.is_none() && row.started_at == row.answered_at;
-        let between = || span(row.ringing_at.or(row.started_at), row.answered_at.or(row.ended_at));
+        // Of a call that was answered nobody knows when, the length is no ringing.
+        let rang_until = if row.disposition == "answered" { row.answered_at } else { row.answered_at.or(row.ended_at) };
+        let between = || span(row.ringing_at.or(row.started_at), rang_until);
         self.number(Number::Ring).or_else(|| if derived { None } else { between() })
     }
 

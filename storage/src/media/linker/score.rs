@@ -1,13 +1,12 @@
 //! How well a call fits a recording: a pure function of the two.
 
 use crate::event::Micros;
+use crate::linker::are_same;
 use crate::recording::Text;
 use crate::rows::{KeyedCall, KeyedRecording};
 
 /// Less than this is no link.
 const LEAST: f64 = 0.6;
-/// Numbers shorter than this must be equal; of longer ones one may lack its prefix.
-const SHORTEST_NUMBER: usize = 5;
 
 /// What speaks for a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,23 +70,6 @@ pub(super) fn fit(recording: &KeyedRecording, call: &KeyedCall) -> Option<Fit> {
     };
     let confidence: f64 = numbers + time + length;
     (confidence >= LEAST).then_some(Fit { rule: "numbers", confidence: confidence.min(0.95) })
-}
-
-/// The same number, however it is written: digits are compared, and one may lack country and area.
-fn are_same(one: &str, other: &str) -> bool {
-    let user = |number: &str| number.split_once('@').map_or(number, |(user, _)| user).to_owned();
-    let (one, other) = (user(one.trim_start_matches("sip:")), user(other.trim_start_matches("sip:")));
-    if one == other {
-        return true;
-    }
-    let digits = |number: &str| {
-        let digits: String = number.chars().filter(char::is_ascii_digit).collect();
-        let plain = number.chars().all(|letter| letter.is_ascii_digit() || "+ -()/.".contains(letter));
-        if plain { digits.trim_start_matches('0').to_owned() } else { String::new() }
-    };
-    let (one, other) = (digits(&one), digits(&other));
-    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
-    short.len() >= SHORTEST_NUMBER && long.ends_with(&short)
 }
 
 #[cfg(test)]

@@ -1,0 +1,146 @@
+//! The background: threads of their own at lower priority, and the loop that folds and compacts on them.
+
+use std::future::Future;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::{Archive, Inner};
+use crate::error::{Context, Error};
+use crate::event::Offset;
+use crate::log::Log;
+
+/// How often days that are over are looked at although nothing arrives.
+const LOOK_FOR_QUIET_DAYS: Duration = Duration::from_secs(600);
+
+/// Folding and compaction run on threads of their own at lower priority, so that ingest keeps its latency.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let lower = || {
+        // A priority that cannot be lowered costs latency, nothing else.
+        let _ = rustix::process::nice(10);
+    };
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder
+        .worker_threads(2)
+        .thread_name("background")
+        .on_thread_start(lower)
+        .enable_all()
+        .build()
+        .context("starting background threads")
+}
+
+/// Folds by size and age until the archive is gone.
+pub(super) async fn run(archive: Weak<Inner>) {
+    let mut looked = Instant::now();
+    loop {
+        let Some(inner) = archive.upgrade() else { return };
+        let interval = inner.config.fold_interval;
+        {
+            let woken = inner.wake.notified();
+            let _ = tokio::time::timeout(interval.min(Duration::from_secs(5)), woken).await;
+        }
+        if inner.closed.load(Ordering::Acquire) {
+            return;
+        }
+        if inner.advance().is_err() {
+            inner.forget_indexes().await;
+        }
+        let due = inner.tail_bytes.load(Ordering::Relaxed) >= inner.config.fold_bytes;
+        let quiet = looked.elapsed() >= LOOK_FOR_QUIET_DAYS && inner.has_parts();
+        if !(due || quiet || inner.is_old(interval)) {
+            continue;
+        }
+        looked = Instant::now();
+        // A task of its own, so that a panic in it does not end folding for good.
+        let work = Arc::clone(&inner);
+        let folded = tokio::spawn(async move { work.fold_and_compact(false).await }).await;
+        let broken = |panic| Err(Error::Corrupt(format!("the fold broke off: {panic}")));
+        if let Err(error) = folded.unwrap_or_else(broken) {
+            // The tail keeps what could not be folded; ingest stops at its limit, and the next round tries again.
+            tracing::error!(%error, "folding failed; it will be tried again");
+            metrics::counter!("trunklog_fold_errors_total").increment(1);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// A fold while a long log is read at the start.
+pub(super) async fn fold_on_the_way(inner: Arc<Inner>) {
+    if let Err(error) = inner.fold_and_compact(false).await {
+        tracing::error!(%error, "folding on the way failed; reading goes on");
+        metrics::counter!("trunklog_fold_errors_total").increment(1);
+    }
+}
+
+impl Archive {
+    /// Folds and compacts everything up to now; returns the last offset that is then in the tables.
+    ///
+    /// # Errors
+    /// If a table cannot be written; nothing is lost by that.
+    pub async fn flush(&self) -> Result<Option<Offset>, Error> {
+        self.in_background(|inner| async move { inner.fold_and_compact(true).await }).await
+    }
+
+    /// Folds without compacting: what the end of a process needs.
+    pub(super) async fn fold_now(&self) -> Result<Option<Offset>, Error> {
+        self.in_background(|inner| async move { inner.fold_and_trim().await }).await
+    }
+
+    /// Runs on the background threads, so that heavy work has their priority whoever asks for it.
+    pub(super) async fn in_background<T, F>(&self, work: impl FnOnce(Arc<Inner>) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let handle = self.inner.background.lock().as_ref().map(|runtime| runtime.handle().clone());
+        let handle = handle.ok_or(Error::Closed)?;
+        handle.spawn(work(Arc::clone(&self.inner))).await.map_err(|_| Error::Closed)?
+    }
+}
+
+impl Inner {
+    fn is_old(&self, interval: Duration) -> bool {
+        let sequencer = self.sequencer.lock();
+        let oldest = sequencer.tail.oldest();
+        oldest.map_or(sequencer.folded() < sequencer.last, |since: Instant| since.elapsed() >= interval)
+    }
+
+    fn has_parts(&self) -> bool {
+        let sequencer = self.sequencer.lock();
+        sequencer.calls.parts_since.is_some() || sequencer.recordings.parts_since.is_some()
+    }
+
+    /// Folds everything that has arrived, then lets the log go of what is in every table.
+    pub(super) async fn fold_and_trim(&self) -> Result<Option<Offset>, Error> {
+        let mut tables = self.tables.lock().await;
+        self.fold_into(&mut tables).await
+    }
+
+    pub(super) async fn fold_into(&self, tables: &mut super::store::Tables) -> Result<Option<Offset>, Error> {
+        self.check_writable()?;
+        // What could not be taken in stays in the log; what was can be folded.
+        let _ = self.advance();
+        let until = self.store.fold(tables).await?;
+        if let Some(until) = until.filter(|_| !self.ignoring.load(Ordering::Acquire)) {
+            self.log.trim(Offset(until.0 + 1))?;
+        }
+        Ok(until)
+    }
+
+    /// An index cannot be read: no more is taken in until a restart, which makes the indexes again.
+    async fn forget_indexes(&self) {
+        let mut tables = self.tables.lock().await;
+        if let Err(error) = tables.forget_indexes() {
+            tracing::error!(%error, "the indexes cannot be removed: remove `index/` before the restart");
+        }
+    }
+
+    async fn fold_and_compact(&self, everything: bool) -> Result<Option<Offset>, Error> {
+        let mut tables = self.tables.lock().await;
+        let until = self.fold_into(&mut tables).await?;
+        if !self.ignoring.load(Ordering::Acquire) {
+            self.store.compact(&mut tables, everything).await?;
+        }
+        Ok(until)
+    }
+}

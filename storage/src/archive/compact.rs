@@ -1,0 +1,313 @@
+//! Compaction: parts merged into the final rows of their day, small files joined, superseded ones dropped.
+//!
+//! A swap reads a day's files, merges only the calls that have parts, passes every other row through as it is, sorts,
+//! and exchanges the files in one commit. A sort that does not fit into memory spills.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::{Expr, col, ident, lit};
+use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::fold::{BATCH_ROWS, merge, remember};
+use super::projection::{Projected, home_entry, home_key};
+use super::store::{Store, Tables};
+use crate::call::CallState;
+use crate::error::Error;
+use crate::lake;
+use crate::recording::RecordingState;
+use crate::rows::{self, Keyed, day_name, day_of, parse_day};
+
+/// Calls whose states are decoded and merged at once.
+const MERGED_AT_ONCE: usize = 20_000;
+/// Rows of small days that are swapped in one commit.
+const GROUP_ROWS: u64 = 200_000;
+/// A day that is over is swapped when no message has come to it for so long.
+const QUIET: Duration = Duration::from_secs(3600);
+
+impl Store {
+    /// Swaps the days whose parts are due, or every day that has parts; joins small files; drops superseded ones.
+    ///
+    /// # Errors
+    /// If a table cannot be read or written; it is then as before.
+    pub async fn compact(&self, tables: &mut Tables, everything: bool) -> Result<(), Error> {
+        self.compact_states::<CallState>(tables, everything).await?;
+        self.compact_states::<RecordingState>(tables, everything).await?;
+        if tables.events.join_small_files(&self.session, &["offset"]).await? {
+            let provider = tables.events.provider().await?;
+            self.sequencer.lock().events = provider;
+        }
+        let keep =
+            chrono::Duration::from_std(self.config.keep_superseded).unwrap_or_else(|_| chrono::Duration::days(1));
+        // After maintenance the commits that an older provider reads may be gone.
+        if tables.events.maintain(keep).await? {
+            let provider = tables.events.provider().await?;
+            self.sequencer.lock().events = provider;
+        }
+        self.maintain::<CallState>(tables, keep).await?;
+        self.maintain::<RecordingState>(tables, keep).await
+    }
+
+    async fn maintain<S: Projected>(&self, tables: &mut Tables, keep: chrono::Duration) -> Result<(), Error> {
+        let table = &mut S::lane(tables).table;
+        if table.maintain(keep).await? {
+            let provider = table.provider().await?;
+            S::of_mut(&mut self.sequencer.lock()).table = provider;
+        }
+        Ok(())
+    }
+
+    async fn compact_states<S: Projected>(&self, tables: &mut Tables, everything: bool) -> Result<(), Error> {
+        S::lane(tables).table.settle().await?;
+        for group in group_days(self.due_days::<S>(tables, everything).await?) {
+            self.swap_days::<S>(tables, &group).await?;
+        }
+        let lane = S::lane(tables);
+        if lane.table.join_small_files(&self.session, &["tenant", S::TIME, S::ID]).await? {
+            let provider = lane.table.provider().await?;
+            let mut sequencer = self.sequencer.lock();
+            S::of_mut(&mut sequencer).table = provider;
+            remember(S::of_mut(&mut sequencer), &lane.table, self.config.keep_superseded);
+        }
+        let left = lane.table.rows_by_partition().await?.keys().any(|(_, tier)| tier == "part");
+        if !left {
+            S::of_mut(&mut self.sequencer.lock()).parts_since = None;
+        }
+        Ok(())
+    }
+
+    /// The days to swap, with their rows: those with many parts or that are over and quiet, and when memory holds too
+    /// many calls with parts, those with the most of them.
+    async fn due_days<S: Projected>(&self, tables: &mut Tables, everything: bool) -> Result<Vec<(String, u64)>, Error> {
+        let mut days: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for ((day, tier), rows) in S::lane(tables).table.rows_by_partition().await? {
+            let counts = days.entry(day).or_default();
+            if tier == "part" { counts.0 += rows } else { counts.1 += rows }
+        }
+        let today = day_of(crate::event::now());
+        let parts_since = S::of(&self.sequencer.lock()).parts_since;
+        let is_quiet = parts_since.is_some_and(|since| since.elapsed() >= QUIET);
+        let mut dirty: Vec<(String, u64, u64)> = days
+            .into_iter()
+            .filter(|(_, (parts, _))| *parts > 0)
+            .map(|(day, (parts, rows))| (day, parts, rows))
+            .collect();
+        dirty.sort_by_key(|(_, parts, _)| std::cmp::Reverse(*parts));
+        let mut kept: u64 = dirty.iter().map(|(_, parts, _)| parts).sum();
+        let crowded = kept > self.config.overlay_calls;
+        let mut due = Vec::new();
+        for (day, parts, whole) in dirty {
+            let over = is_quiet && parse_day(&day).is_some_and(|day| day < today);
+            let many = parts >= self.config.compact_calls && parts * 2 > whole;
+            if everything || over || many || crowded && kept > self.config.overlay_calls / 2 {
+                kept -= parts;
+                due.push((day, parts + whole));
+            }
+        }
+        due.sort();
+        Ok(due)
+    }
+
+    async fn swap_days<S: Projected>(&self, tables: &mut Tables, days: &[String]) -> Result<(), Error> {
+        let started = Instant::now();
+        let provider = S::lane(tables).table.provider().await?;
+        let with_parts = self.with_parts::<S>(&provider, days).await?;
+        let ids: HashSet<Arc<str>> = with_parts.iter().map(|(id, _)| Arc::clone(id)).collect();
+        let adds = self.write_swapped::<S>(tables, &provider, days, &Arc::new(ids.clone())).await?;
+        let written: i64 = adds.iter().map(|add| add.size).sum();
+        let lane = S::lane(tables);
+        lane.table.swap(adds, Some(days)).await?;
+        // Parts of an older version of trunklog may be all there was of a call.
+        let mut homes = Vec::new();
+        for (id, day) in &with_parts {
+            if lane.homes.view().first(home_key(id))?.is_none() {
+                homes.push(home_entry(id, *day));
+            }
+        }
+        if let Some(until) = lane.homes.until().filter(|_| !homes.is_empty()) {
+            homes.sort_unstable();
+            homes.dedup();
+            lane.homes.add(homes, until, 0)?;
+        }
+        let provider = lane.table.provider().await?;
+        let mut sequencer = self.sequencer.lock();
+        let projection = S::of_mut(&mut sequencer);
+        projection.table = provider;
+        projection.homes = lane.homes.view();
+        projection.swapped(&ids);
+        remember(projection, &lane.table, self.config.keep_superseded);
+        drop(sequencer);
+        metrics::counter!("trunklog_compacted_calls_total").increment(ids.len() as u64);
+        metrics::histogram!("trunklog_compaction_seconds").record(started.elapsed().as_secs_f64());
+        tracing::debug!(days = days.len(), merged = ids.len(), bytes = written, "swapped");
+        Ok(())
+    }
+
+    /// Ids and home days of those that have parts in these days; an id may come more than once.
+    async fn with_parts<S: Projected>(
+        &self,
+        provider: &Arc<dyn TableProvider>,
+        days: &[String],
+    ) -> Result<Vec<(Arc<str>, i32)>, Error> {
+        let mut stream = std::pin::pin!(lake::read::homes::<S>(&self.session, provider, part_of(days)).await?);
+        let mut found = Vec::new();
+        while let Some(batch) = stream.try_next().await? {
+            found.extend(batch);
+        }
+        Ok(found)
+    }
+
+    /// Writes what these days become.
+    async fn write_swapped<S: Projected>(
+        &self,
+        tables: &mut Tables,
+        provider: &Arc<dyn TableProvider>,
+        days: &[String],
+        ids: &Arc<HashSet<Arc<str>>>,
+    ) -> Result<Vec<lake::Add>, Error> {
+        let table = &S::lane(tables).table;
+        let schema = table.stored_schema()?;
+        let (sender, receiver) = mpsc::channel(2);
+        let source = Once { schema: Arc::clone(&schema), receiver: Mutex::new(Some(receiver)) };
+        let rows = StreamingTable::try_new(Arc::clone(&schema), vec![Arc::new(source)])?;
+        let order = ["day", "tenant", S::TIME, S::ID].map(|column| ident(column).sort(true, false)).to_vec();
+        let sorted = table.as_stored(self.session.read_table(Arc::new(rows))?)?.sort(order)?;
+        let whole = self.session.read_table(Arc::clone(provider))?.filter(final_of(days))?;
+        let untouched = table.as_stored(whole)?.execute_stream().await?;
+        let produce = async {
+            pass_through::<S>(untouched, ids, &sender).await?;
+            self.send_merged::<S>(provider, days, ids, &sender).await?;
+            drop(sender);
+            Ok::<(), Error>(())
+        };
+        let written = async { table.write(sorted.execute_stream().await?).await };
+        let (produced, written) = futures::future::join(produce, written).await;
+        produced?;
+        written
+    }
+
+    /// Sends the merged rows of those with parts, so many at once that memory stays bounded.
+    async fn send_merged<S: Projected>(
+        &self,
+        provider: &Arc<dyn TableProvider>,
+        days: &[String],
+        ids: &Arc<HashSet<Arc<str>>>,
+        sender: &mpsc::Sender<RecordBatch>,
+    ) -> Result<(), Error> {
+        let rounds = ids.len().div_ceil(MERGED_AT_ONCE) as u128;
+        for round in 0..rounds {
+            let is_wanted = |id: &str| home_key(id) % rounds == round && ids.contains(id);
+            // Final rows first: they have the keys of the first message.
+            let mut stored: Vec<Keyed<S>> =
+                lake::read::states_of(&self.session, provider, final_of(days), is_wanted).await?;
+            stored.extend(lake::read::states_of(&self.session, provider, part_of(days), is_wanted).await?);
+            for chunk in merge(stored).chunks(BATCH_ROWS) {
+                let rows = rows::stored(chunk, "final", self.decoder.as_ref())?;
+                if sender.send(rows).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends the rows that have no parts, as they are.
+async fn pass_through<S: Projected>(
+    mut rows: SendableRecordBatchStream,
+    ids: &HashSet<Arc<str>>,
+    sender: &mpsc::Sender<RecordBatch>,
+) -> Result<(), Error> {
+    while let Some(batch) = rows.try_next().await? {
+        let column = batch.column_by_name(S::ID).and_then(|column| column.as_string_opt::<i32>());
+        let column = column.ok_or_else(|| Error::Corrupt(format!("column `{}` is missing or not text", S::ID)))?;
+        let stays: BooleanArray = (0..column.len()).map(|row| Some(!ids.contains(column.value(row)))).collect();
+        let kept = if stays.true_count() == stays.len() { batch } else { filter_record_batch(&batch, &stays)? };
+        // Nobody takes them any more when writing has failed; that error is the one to tell.
+        if kept.num_rows() > 0 && sender.send(kept).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Rows that are produced while they are sorted; read once.
+struct Once {
+    schema: arrow::datatypes::SchemaRef,
+    receiver: Mutex<Option<mpsc::Receiver<RecordBatch>>>,
+}
+
+impl std::fmt::Debug for Once {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Once").finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Once {
+    fn schema(&self) -> &arrow::datatypes::SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let taken = self.receiver.lock().take();
+        let rows = futures::stream::unfold(taken, |receiver| async move {
+            let mut receiver = receiver?;
+            let batch = receiver.recv().await?;
+            Some((batch, Some(receiver)))
+        });
+        let conform = {
+            let schema = Arc::clone(&schema);
+            move |batch: RecordBatch| {
+                RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).map_err(DataFusionError::from)
+            }
+        };
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows.map(conform)))
+    }
+}
+
+fn part_of(days: &[String]) -> Expr {
+    in_days(days).and(col("tier").eq(lit("part")))
+}
+
+fn final_of(days: &[String]) -> Expr {
+    in_days(days).and(col("tier").eq(lit("final")))
+}
+
+pub(super) fn in_days(days: &[String]) -> Expr {
+    col("day").in_list(days.iter().map(lit).collect(), false)
+}
+
+/// Day numbers as the table names them.
+pub(super) fn day_names(days: &[i32]) -> Vec<String> {
+    days.iter().map(|day| day_name(*day)).collect()
+}
+
+/// Days that are swapped in one commit: few rows together, many alone, so that a backlog of small days costs few
+/// commits.
+fn group_days(days: Vec<(String, u64)>) -> Vec<Vec<String>> {
+    let mut groups: Vec<Vec<String>> = Vec::new();
+    let mut rows = u64::MAX;
+    for (day, count) in days {
+        if rows.saturating_add(count) > GROUP_ROWS {
+            groups.push(Vec::new());
+            rows = 0;
+        }
+        rows += count;
+        if let Some(group) = groups.last_mut() {
+            group.push(day);
+        }
+    }
+    groups
+}

@@ -1,0 +1,245 @@
+//! What the tables and indexes know when an archive opens, and the messages behind them.
+//!
+//! Indexes and checkpoint are written after the tables, so after a crash they may know less: the messages between are
+//! read again. What is lost or damaged of them is made again from the tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::{SessionContext, col, lit};
+use futures::TryStreamExt;
+
+use super::duplicates::{Aside, Duplicates, KEPT_MESSAGES, stored as stored_delivery};
+use super::keyer::{Keyer, MADE_KEY};
+use super::projection::{HOME_BYTES, Lane, Projected, Projection, home_entry};
+use super::sequencer::Sequencer;
+use super::snapshot::arrival;
+use super::store::Tables;
+use super::{ArchiveConfig, Message};
+use crate::call::{CallState, Seen};
+use crate::error::Error;
+use crate::event::{Offset, Source, now};
+use crate::fact::{DUPLICATE_WINDOW, Decoder};
+use crate::index::{Runs, View};
+use crate::lake;
+use crate::log::embedded::EmbeddedLog;
+use crate::log::{Log, codec};
+use crate::recording::RecordingState;
+use crate::rows::State;
+
+/// Stored messages that are looked through for the last one of each call without an id.
+const RECENT_MESSAGES: u64 = 20_000;
+/// Read back from the log at once.
+pub(super) const READ_BYTES: usize = 8 << 20;
+/// Entries that are added to an index at once when it is made again.
+const INDEXED_AT_ONCE: usize = 500_000;
+
+/// A sequencer, and the offset after which messages must be read again for it.
+pub(super) struct Restored {
+    pub sequencer: Sequencer,
+    pub after: Option<Offset>,
+}
+
+/// The sequencer as it was when the last fold had landed, as far as that is known.
+pub(super) async fn restore(
+    session: &SessionContext,
+    tables: &mut Tables,
+    decoder: &dyn Decoder,
+    config: &ArchiveConfig,
+) -> Result<Restored, Error> {
+    let (calls, recordings) = (tables.calls.table.watermark, tables.recordings.table.watermark);
+    let folded = tables.events.watermark.min(calls).min(recordings);
+    // One that is ahead of a table is of another time.
+    let checkpoint = tables.checkpoint.read().filter(|checkpoint| checkpoint.until <= folded);
+    let checkpoint = checkpoint.filter(|checkpoint| checkpoint.until.is_some() && !config.ignore_projections);
+    let since = checkpoint.as_ref().and_then(|checkpoint| checkpoint.until);
+    let events = tables.events.provider().await?;
+    let known = checkpoint.as_ref().map(|checkpoint| checkpoint.aside.clone());
+    let known = known.filter(|_| tables.fingerprints.until() >= since);
+    let aside = match known {
+        Some(aside) => aside,
+        None => index_fingerprints(session, &mut tables.fingerprints, &events, tables.events.watermark).await?,
+    };
+    let calls = restore_projection::<CallState>(session, &mut tables.calls, config, since).await?;
+    let recordings = restore_projection::<RecordingState>(session, &mut tables.recordings, config, since).await?;
+    let (keyer, keyed) = match checkpoint {
+        Some(checkpoint) => (checkpoint.keyer, checkpoint.until),
+        None if config.ignore_projections => (Keyer::default(), calls.watermark),
+        None => {
+            let keyer = restore_keyer(session, &calls.table, &events, calls.watermark, decoder).await?;
+            (keyer, calls.watermark)
+        }
+    };
+    let duplicates = Duplicates::new(tables.fingerprints.view(), tables.fingerprints.until(), aside);
+    let after = keyed.min(calls.watermark).min(recordings.watermark);
+    let last = tables.events.watermark.max(calls.watermark).max(recordings.watermark);
+    let sequencer = Sequencer::new(events, tables.events.watermark, calls, recordings, duplicates);
+    Ok(Restored { sequencer: Sequencer { keyer, keyed, last, ..sequencer }, after })
+}
+
+/// What the table knows: where everything lives, and the parts.
+async fn restore_projection<S: Projected>(
+    session: &SessionContext,
+    lane: &mut Lane,
+    config: &ArchiveConfig,
+    since: Option<Offset>,
+) -> Result<Projection<S>, Error> {
+    let kept = i64::try_from(config.keep_superseded.as_micros()).unwrap_or(i64::MAX);
+    let table = &lane.table;
+    let history = table.history(now().saturating_sub(kept)).await?;
+    let provider = table.provider().await?;
+    if config.ignore_projections {
+        return Ok(Projection { history, ..Projection::new(provider, table.watermark, View::empty()) });
+    }
+    let damaged = |error: Error| {
+        let reason = "cannot be read; `trunklog rebuild` makes it again from the messages";
+        tracing::error!("the table `{}` {reason}", table.name());
+        error
+    };
+    // What the index lacks must be in the messages that are read again.
+    let is_known = lane.homes.until() == table.watermark || since.is_some() && lane.homes.until() >= since;
+    if !is_known {
+        index_homes::<S>(session, &mut lane.homes, &provider, table.watermark).await.map_err(damaged)?;
+    }
+    let mut projection = Projection::new(provider, table.watermark, lane.homes.view());
+    projection.history = history;
+    load_parts(session, &mut projection).await.map_err(damaged)?;
+    projection.parts_since = (projection.overlay.len() > 0).then(std::time::Instant::now);
+    Ok(projection)
+}
+
+/// Makes the index of home days again from the rows of the table.
+pub(super) async fn index_homes<S: State>(
+    session: &SessionContext,
+    homes: &mut Runs<HOME_BYTES>,
+    table: &Arc<dyn TableProvider>,
+    watermark: Option<Offset>,
+) -> Result<(), Error> {
+    homes.clear()?;
+    let Some(watermark) = watermark else { return Ok(()) };
+    let is_final = col("tier").eq(lit("final"));
+    let mut stream = std::pin::pin!(lake::read::homes::<S>(session, table, is_final).await?);
+    let mut entries = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        entries.extend(batch.iter().map(|(id, day)| home_entry(id, *day)));
+        if entries.len() >= INDEXED_AT_ONCE {
+            homes.fill(std::mem::take(&mut entries), watermark, 0)?;
+        }
+    }
+    homes.add(entries, watermark, 0)
+}
+
+/// Reads the parts of the pinned table.
+pub(super) async fn load_parts<S: State>(
+    session: &SessionContext,
+    projection: &mut Projection<S>,
+) -> Result<(), Error> {
+    for part in lake::read::states(session, &projection.table, col("tier").eq(lit("part"))).await? {
+        projection.take_part(part)?;
+    }
+    Ok(())
+}
+
+/// Makes the index of recent fingerprints again from `events`.
+async fn index_fingerprints(
+    session: &SessionContext,
+    runs: &mut Runs<{ super::duplicates::DELIVERY_BYTES }>,
+    events: &Arc<dyn TableProvider>,
+    watermark: Option<Offset>,
+) -> Result<Aside, Error> {
+    runs.clear()?;
+    let mut aside = Aside::default();
+    let Some(watermark) = watermark else { return Ok(aside) };
+    aside.latest = lake::read::latest_receipt(session, events).await?;
+    let since = aside.latest.saturating_sub(DUPLICATE_WINDOW);
+    let from = Offset(watermark.0.saturating_sub(KEPT_MESSAGES));
+    let (mut entries, mut stamp) = (Vec::new(), 0);
+    let take = |tenant: &str, source, print, message: (Offset, _, &str)| {
+        stamp = stamp.max(message.1);
+        entries.push(stored_delivery(tenant, source, &print, message, &mut aside));
+        if entries.len() < INDEXED_AT_ONCE {
+            return Ok(());
+        }
+        runs.fill(std::mem::take(&mut entries), watermark, stamp)
+    };
+    lake::read::fingerprints(session, events, since, from, take).await?;
+    runs.add(entries, watermark, stamp)?;
+    Ok(aside)
+}
+
+/// The calls whose keys were made here, in log order.
+pub(super) async fn restore_keyer(
+    session: &SessionContext,
+    calls: &Arc<dyn TableProvider>,
+    events: &Arc<dyn TableProvider>,
+    watermark: Option<Offset>,
+    decoder: &dyn Decoder,
+) -> Result<Keyer, Error> {
+    let made = col("source").eq(lit(Source::Voispeed.as_str())).and(col("call_key").like(lit(format!("{MADE_KEY}%"))));
+    let mut stored = lake::read::states::<CallState>(session, calls, made).await?;
+    let first = |seen: &Option<Seen>| seen.map(|seen| seen.first_offset);
+    stored.sort_by_key(|call| first(&call.state.seen));
+    let mut keyer = Keyer::default();
+    for call in stored {
+        let ended = call.state.legs.values().filter_map(|leg| leg.end.map(|end| end.1)).max();
+        keyer.restore(&call.tenant, call.source, &call.key, ended);
+    }
+    let Some(watermark) = watermark.filter(|_| !keyer.is_empty()) else { return Ok(keyer) };
+    let recent = Offset(watermark.0.saturating_sub(RECENT_MESSAGES));
+    let mut stream = std::pin::pin!(lake::read::messages(session, events, Some(recent), watermark));
+    while let Some(messages) = stream.try_next().await? {
+        for stored in messages.into_iter().filter(|stored| stored.event.source == Source::Voispeed) {
+            let message = Message::new(stored.event, decoder);
+            keyer.remember(&message.event, &message.decoded);
+        }
+    }
+    Ok(keyer)
+}
+
+/// Takes in again what some table has and something else lacks: from `events` what the log no longer has, the rest from
+/// the log. Then the indexes have all home days.
+pub(super) async fn catch_up(
+    session: &SessionContext,
+    restored: &mut Restored,
+    tables: &mut Tables,
+    log: &EmbeddedLog,
+    decoder: &dyn Decoder,
+) -> Result<(), Error> {
+    let Restored { sequencer, after } = restored;
+    let Some(last) = sequencer.last else { return Ok(()) };
+    let first = log.bounds().first;
+    let mut next = Offset(after.map_or(0, |offset| offset.0 + 1));
+    if next < first {
+        let events = Arc::clone(&sequencer.events);
+        let until = Offset(first.0 - 1).min(last);
+        let mut stream = std::pin::pin!(lake::read::messages(session, &events, *after, until));
+        while let Some(messages) = stream.try_next().await? {
+            for stored in messages {
+                sequencer.take(arrival(stored.offset, Message::new(stored.event, decoder)));
+            }
+        }
+        next = first;
+    }
+    while next <= last {
+        let records = log.read(next, READ_BYTES)?;
+        for (offset, record) in records.into_iter().take_while(|(offset, _)| *offset <= last) {
+            sequencer.take(arrival(offset, Message::new(codec::decode(&record)?, decoder)));
+            next = Offset(offset.0 + 1);
+        }
+    }
+    sequencer.check()?;
+    complete_homes(&mut tables.calls, &mut sequencer.calls)?;
+    complete_homes(&mut tables.recordings, &mut sequencer.recordings)
+}
+
+fn complete_homes<S>(lane: &mut Lane, projection: &mut Projection<S>) -> Result<(), Error> {
+    let placed: HashMap<u128, i32> = std::mem::take(&mut projection.placed);
+    let Some(watermark) = projection.watermark else { return Ok(()) };
+    if placed.is_empty() && lane.homes.until() >= Some(watermark) {
+        return Ok(());
+    }
+    lane.homes.add(placed.into_iter().map(|(key, day)| (key, day.to_be_bytes())).collect(), watermark, 0)?;
+    projection.homes = lane.homes.view();
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! What folds: the state of the log's end, the tables, and what both need. The archive has one over its own log; a
+//! rebuild has another one over scratch tables.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use datafusion::prelude::SessionContext;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::ArchiveConfig;
+use super::duplicates::{Aside, DELIVERY_BYTES};
+use super::keyer::Keyer;
+use super::projection::Lane;
+use super::sequencer::Sequencer;
+use crate::durable_file;
+use crate::error::{Context, Error};
+use crate::event::Offset;
+use crate::fact::Decoder;
+use crate::index::Runs;
+use crate::lake::{Place, Table};
+
+/// Tables and indexes. Whoever writes them holds them; never held by ingest.
+pub(crate) struct Tables {
+    pub events: Table,
+    /// Recent fingerprints of the messages in `events`.
+    pub fingerprints: Runs<DELIVERY_BYTES>,
+    pub calls: Lane,
+    pub recordings: Lane,
+    pub checkpoint: CheckpointFile,
+}
+
+impl Tables {
+    /// Opens or makes all of them: tables in `place`, indexes below `index`.
+    pub async fn open(place: &Place<'_>, index: &Path) -> Result<Tables, Error> {
+        let identity = place.identity;
+        let lane = |table, name| -> Result<Lane, Error> {
+            Ok(Lane { table, homes: Runs::open(&index.join(name), identity)?, attempt: None })
+        };
+        Ok(Tables {
+            events: Table::events(place).await?,
+            fingerprints: Runs::open(&index.join("fingerprints"), identity)?,
+            calls: lane(Table::calls(place).await?, "calls")?,
+            recordings: lane(Table::recordings(place).await?, "recordings")?,
+            checkpoint: CheckpointFile { path: index.join("checkpoint.json"), identity: identity.to_owned() },
+        })
+    }
+
+    /// Throws the indexes away, so that the next start makes them again.
+    pub fn forget_indexes(&mut self) -> Result<(), Error> {
+        self.checkpoint.remove()?;
+        self.fingerprints.clear()?;
+        self.calls.homes.clear()?;
+        self.recordings.homes.clear()
+    }
+
+    /// Tells how much memory the indexes take, and how much is in them.
+    pub fn measure(&self) {
+        let Tables { fingerprints, calls, recordings, .. } = self;
+        let bytes = fingerprints.memory_bytes() + calls.homes.memory_bytes() + recordings.homes.memory_bytes();
+        metrics::gauge!("trunklog_index_bytes").set(bytes as f64);
+        metrics::gauge!("trunklog_index_entries", "index" => "fingerprints").set(fingerprints.entries() as f64);
+        metrics::gauge!("trunklog_index_entries", "index" => "calls").set(calls.homes.entries() as f64);
+        metrics::gauge!("trunklog_index_entries", "index" => "recordings").set(recordings.homes.entries() as f64);
+    }
+}
+
+/// What the sequencer knew when everything up to one offset was in the tables: a cache, made again if it is lost.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    /// The log's identity; set when it is written.
+    pub identity: String,
+    /// Everything up to here is in it and in all tables.
+    pub until: Option<Offset>,
+    pub keyer: Keyer,
+    pub aside: Aside,
+}
+
+/// Where the checkpoint is kept.
+pub(crate) struct CheckpointFile {
+    path: PathBuf,
+    identity: String,
+}
+
+impl CheckpointFile {
+    /// The checkpoint, if there is one of this log.
+    pub fn read(&self) -> Option<Checkpoint> {
+        let read = durable_file::read::<Checkpoint>(&self.path);
+        let read = read.inspect_err(|error| tracing::warn!(%error, "the checkpoint is made again"));
+        read.ok().flatten().filter(|checkpoint| checkpoint.identity == self.identity)
+    }
+
+    /// Makes sure that there is none.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn remove(&self) -> Result<(), Error> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context(format!("removing `{}`", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces it.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, mut checkpoint: Checkpoint) -> Result<(), Error> {
+        checkpoint.identity.clone_from(&self.identity);
+        durable_file::write(&self.path, &checkpoint)
+    }
+}
+
+/// One fold with all it needs.
+pub(crate) struct Store {
+    pub config: ArchiveConfig,
+    pub decoder: Arc<dyn Decoder>,
+    pub sequencer: Mutex<Sequencer>,
+    pub tables: tokio::sync::Mutex<Tables>,
+    pub session: SessionContext,
+    /// Size of the tail in memory.
+    pub tail_bytes: AtomicU64,
+    /// The projections were not read, for they are about to be made again: until then only `events` is written.
+    pub ignoring: AtomicBool,
+}
