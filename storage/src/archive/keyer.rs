@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Micros, Source};
+use crate::event::{Event, Micros, Offset, Source};
 use crate::fact::{CallRef, Decoded, SHORT_WINDOW};
 
 /// What every key made here begins with.
@@ -68,8 +68,7 @@ impl Keyer {
                 let key = match current {
                     Some(call) if !fresh => call.key.clone(),
                     _ => {
-                        let plain = |text: &str| text.replace(MADE_KEY, "_");
-                        format!("{MADE_KEY}{}{MADE_KEY}{}{MADE_KEY}{}", plain(extension), plain(&number), event.id)
+                        format!("{MADE_KEY}{}{MADE_KEY}{}{MADE_KEY}{}", escape(extension), escape(&number), event.id)
                     }
                 };
                 let ended_at = if *ends { Some(at) } else { current.filter(|_| !fresh).and_then(|call| call.ended_at) };
@@ -93,25 +92,66 @@ impl Keyer {
         self.open.is_empty()
     }
 
-    /// Notes the last stored message of a call, so that its repeat is known after a restart.
-    pub fn remember(&mut self, event: &Event, decoded: &Decoded) {
-        let Some((CallRef::Open { extension, number, starts, .. }, _)) = &decoded.fact else { return };
-        let slot = self.slot(event, extension, number, *starts);
-        if let Some(open) = self.open.get_mut(&slot) {
-            open.last = (event.received_at, decoded.fingerprint);
+    /// Notes the last stored messages, in log order, of the calls that were taken up, so that a repeat is known after a
+    /// restart.
+    pub fn remember<'a>(&mut self, messages: impl Iterator<Item = (&'a Event, &'a Decoded)>) {
+        let mut said: HashMap<(String, String), Option<String>> = HashMap::new();
+        for (event, decoded) in messages {
+            let Some((CallRef::Open { extension, number, starts, .. }, _)) = &decoded.fact else { continue };
+            let line = (event.tenant.clone(), extension.clone());
+            // Without a number it was about the call that was the latest then: that of now, unless another came since.
+            let number = match said.get(&line) {
+                _ if !number.is_empty() || *starts => Some(number.clone()),
+                Some(said) => said.clone(),
+                None => self.latest.get(&line).cloned(),
+            };
+            said.insert(line.clone(), number.clone());
+            let slot = number.map(|number| (line.0, line.1, number));
+            if let Some(open) = slot.and_then(|slot| self.open.get_mut(&slot)) {
+                open.last = (event.received_at, decoded.fingerprint);
+            }
         }
     }
 
-    /// Takes up a stored call, later ones replacing earlier ones of the same extension and number.
-    pub fn restore(&mut self, tenant: &str, source: Source, key: &str, ended_at: Option<Micros>) {
-        if source != Source::Voispeed || !key.starts_with(MADE_KEY) {
-            return;
+    /// Takes up stored calls: of the same extension and number the one that began last, and of an extension the number
+    /// of the call that was heard of last.
+    pub fn restore(&mut self, mut calls: Vec<Stored>) {
+        calls.retain(|call| call.source == Source::Voispeed && call.key.starts_with(MADE_KEY));
+        let slot = |call: &Stored| {
+            let mut parts = call.key.splitn(4, MADE_KEY).skip(1);
+            Some((call.tenant.clone(), unescape(parts.next()?), unescape(parts.next()?)))
+        };
+        calls.sort_by_key(|call| call.began);
+        for call in &calls {
+            let Some(slot) = slot(call) else { continue };
+            let open = Open { key: call.key.clone(), ended_at: call.ended_at, last: (0, [0; 32]) };
+            self.open.insert(slot, open);
         }
-        let mut parts = key.splitn(4, MADE_KEY).skip(1);
-        if let (Some(extension), Some(number)) = (parts.next(), parts.next()) {
-            let slot = (tenant.to_owned(), extension.to_owned(), number.to_owned());
-            self.latest.insert((tenant.to_owned(), extension.to_owned()), number.to_owned());
-            self.open.insert(slot, Open { key: key.to_owned(), ended_at, last: (0, [0; 32]) });
+        calls.sort_by_key(|call| call.heard);
+        for call in &calls {
+            let Some((tenant, extension, number)) = slot(call) else { continue };
+            self.latest.insert((tenant, extension), number);
         }
     }
+}
+
+/// A stored call, as far as its key depends on it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub tenant: String,
+    pub source: Source,
+    pub key: String,
+    pub ended_at: Option<Micros>,
+    /// Offsets of its first and last message.
+    pub began: Option<Offset>,
+    pub heard: Option<Offset>,
+}
+
+/// A part of a key, such that it can be had back.
+fn escape(text: &str) -> String {
+    text.replace('%', "%25").replace(MADE_KEY, "%7E")
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("%7E", "~").replace("%25", "%")
 }

@@ -11,13 +11,13 @@ use datafusion::prelude::{SessionContext, col, lit};
 use futures::TryStreamExt;
 
 use super::duplicates::{Aside, Duplicates, KEPT_MESSAGES, stored as stored_delivery};
-use super::keyer::{Keyer, MADE_KEY};
+use super::keyer::{Keyer, MADE_KEY, Stored};
 use super::projection::{HOME_BYTES, Lane, Projected, Projection, home_entry};
 use super::sequencer::Sequencer;
 use super::snapshot::arrival;
 use super::store::Tables;
 use super::{ArchiveConfig, Message};
-use crate::call::{CallState, Seen};
+use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Offset, Source, now};
 use crate::fact::{DUPLICATE_WINDOW, Decoder};
@@ -177,23 +177,27 @@ pub(super) async fn restore_keyer(
     decoder: &dyn Decoder,
 ) -> Result<Keyer, Error> {
     let made = col("source").eq(lit(Source::Voispeed.as_str())).and(col("call_key").like(lit(format!("{MADE_KEY}%"))));
-    let mut stored = lake::read::states::<CallState>(session, calls, made).await?;
-    let first = |seen: &Option<Seen>| seen.map(|seen| seen.first_offset);
-    stored.sort_by_key(|call| first(&call.state.seen));
+    // A call may have a final row and parts.
+    let stored = super::fold::merge(lake::read::states::<CallState>(session, calls, made).await?);
+    let stored = stored.into_iter().map(|call| Stored {
+        tenant: call.tenant.to_string(),
+        source: call.source,
+        key: call.key.to_string(),
+        ended_at: call.state.legs.values().filter_map(|leg| leg.end.map(|end| end.1)).max(),
+        began: call.state.seen.map(|seen| seen.first_offset),
+        heard: call.state.seen.map(|seen| seen.last_offset),
+    });
     let mut keyer = Keyer::default();
-    for call in stored {
-        let ended = call.state.legs.values().filter_map(|leg| leg.end.map(|end| end.1)).max();
-        keyer.restore(&call.tenant, call.source, &call.key, ended);
-    }
+    keyer.restore(stored.collect());
     let Some(watermark) = watermark.filter(|_| !keyer.is_empty()) else { return Ok(keyer) };
     let recent = Offset(watermark.0.saturating_sub(RECENT_MESSAGES));
     let mut stream = std::pin::pin!(lake::read::messages(session, events, Some(recent), watermark));
+    let mut last = Vec::new();
     while let Some(messages) = stream.try_next().await? {
-        for stored in messages.into_iter().filter(|stored| stored.event.source == Source::Voispeed) {
-            let message = Message::new(stored.event, decoder);
-            keyer.remember(&message.event, &message.decoded);
-        }
+        let of_source = messages.into_iter().filter(|stored| stored.event.source == Source::Voispeed);
+        last.extend(of_source.map(|stored| Message::new(stored.event, decoder)));
     }
+    keyer.remember(last.iter().map(|message| (&message.event, &message.decoded)));
     Ok(keyer)
 }
 

@@ -50,7 +50,8 @@ impl Nameless {
             (call.last_received_at, call.last_fingerprint) = (event.received_at, decoded.fingerprint);
             return call.key.clone();
         }
-        let key = format!("~{}~{}~{}", extension.replace('~', "_"), number.replace('~', "_"), event.id);
+        let escape = |text: &str| text.replace('%', "%25").replace('~', "%7E");
+        let key = format!("~{}~{}~{}", escape(extension), escape(&number), event.id);
         self.calls.push(Call {
             line,
             number,
