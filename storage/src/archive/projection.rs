@@ -183,8 +183,15 @@ impl<S: State> Projection<S> {
     /// # Errors
     /// If the index cannot be read.
     pub fn place(&mut self, keyed: &Keyed<S>) -> Result<(), Error> {
-        if !self.knows(&keyed.id)? {
-            self.placed.entry(home_key(&keyed.id)).or_insert(keyed.day);
+        if self.home(&keyed.id)?.is_some() {
+            return Ok(());
+        }
+        let part = self.overlay.get(&keyed.id).map(|entry| entry.keyed.day);
+        self.placed.entry(home_key(&keyed.id)).or_insert(part.unwrap_or(keyed.day));
+        if part.is_some() {
+            // Its parts were loaded before it was known that it has a row, too.
+            self.overlay.mark(&keyed.id, |entry| (entry.stored, entry.lacks_stored) = (true, true));
+            self.lacking.insert(Arc::clone(&keyed.id));
         }
         Ok(())
     }
