@@ -124,14 +124,14 @@ impl Store {
         let provider = S::lane(tables).table.provider().await?;
         let with_parts = self.with_parts::<S>(&provider, days).await?;
         let ids: HashSet<Arc<str>> = with_parts.iter().map(|(id, _)| Arc::clone(id)).collect();
-        let adds = self.write_swapped::<S>(tables, &provider, days, &Arc::new(ids.clone())).await?;
+        let adds = self.write_swapped::<S>(tables, &provider, days, &ids).await?;
         let written: i64 = adds.iter().map(|add| add.size).sum();
         let lane = S::lane(tables);
         lane.table.swap(adds, Some(days)).await?;
         // Parts of an older version of trunklog may be all there was of a call.
-        let mut homes = Vec::new();
+        let (known, mut homes) = (lane.homes.view(), Vec::new());
         for (id, day) in &with_parts {
-            if lane.homes.view().first(home_key(id))?.is_none() {
+            if known.first(home_key(id))?.is_none() {
                 homes.push(home_entry(id, *day));
             }
         }
@@ -174,7 +174,7 @@ impl Store {
         tables: &mut Tables,
         provider: &Arc<dyn TableProvider>,
         days: &[String],
-        ids: &Arc<HashSet<Arc<str>>>,
+        ids: &HashSet<Arc<str>>,
     ) -> Result<Vec<lake::Add>, Error> {
         let table = &S::lane(tables).table;
         let schema = table.stored_schema()?;
@@ -202,7 +202,7 @@ impl Store {
         &self,
         provider: &Arc<dyn TableProvider>,
         days: &[String],
-        ids: &Arc<HashSet<Arc<str>>>,
+        ids: &HashSet<Arc<str>>,
         sender: &mpsc::Sender<RecordBatch>,
     ) -> Result<(), Error> {
         let rounds = ids.len().div_ceil(MERGED_AT_ONCE) as u128;

@@ -77,9 +77,14 @@ impl Duplicates {
         self.until.is_none_or(|until| offset > until)
     }
 
-    /// What must be kept besides the runs.
-    pub fn aside(&self) -> Aside {
-        self.aside.clone()
+    /// The highest receipt time of all messages so far.
+    pub fn latest(&self) -> Micros {
+        self.aside.latest
+    }
+
+    /// What must be kept besides the runs, for when `latest` was the highest receipt time.
+    pub fn aside(&self, latest: Micros) -> Aside {
+        Aside { latest, ..self.aside.clone() }
     }
 
     /// The event id of the first message in the log of this fingerprint at most `window` away; then remembers this
@@ -145,8 +150,8 @@ impl Duplicates {
         (written, latest)
     }
 
-    /// The runs now have everything up to here.
-    pub fn release(&mut self, until: Offset, runs: View<DELIVERY_BYTES>) {
+    /// The runs now have everything up to here; `latest` was the highest receipt time then.
+    pub fn release(&mut self, until: Offset, latest: Micros, runs: View<DELIVERY_BYTES>) {
         self.runs = runs;
         self.until = self.until.max(Some(until));
         while let Some((offset, key)) = self.order.front().copied().filter(|(offset, _)| *offset <= until) {
@@ -158,7 +163,6 @@ impl Duplicates {
                 }
             }
         }
-        let latest = self.aside.latest;
         self.aside.long_ids.retain(|offset, (received, _)| counts((Offset(*offset), *received), until, latest));
     }
 
@@ -258,9 +262,9 @@ mod tests {
         let (entries, stamp) = index.unwritten(Offset(1));
         assert_eq!((entries.len(), stamp), (2, 5));
         runs.add(entries, Offset(1), stamp).expect("added");
-        index.release(Offset(1), runs.view());
+        index.release(Offset(1), index.latest(), runs.view());
         assert!(!index.is_behind(Offset(1)) && index.recent.is_empty());
-        let mut again = Duplicates::new(runs.view(), runs.until(), index.aside());
+        let mut again = Duplicates::new(runs.view(), runs.until(), index.aside(index.latest()));
         for (offset, id) in [(2, "short"), (3, long.as_str())] {
             let print = [u8::try_from(offset - 2).expect("small"); 32];
             let at = (Offset(offset), 6, "again");

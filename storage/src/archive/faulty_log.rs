@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::faulty_store::{Toy, config, hashes, kill, message, reference};
+use super::faulty_store::{config, hashes, kill, message, reference};
+use super::toy::Toy;
 use super::{Archive, Message};
 use crate::error::Error;
 use crate::event::Offset;

@@ -10,76 +10,29 @@ use bytes::Bytes;
 use datafusion::catalog::TableProvider;
 use tempfile::TempDir;
 
+use super::toy::{HOUR, NOON, Toy};
 use super::{Archive, ArchiveConfig, Message, TableHash};
-use crate::call::{CallState, Disposition, Mark, Rank, Text};
 use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source};
-use crate::fact::{CallRef, Decoded, Decoder};
 use crate::faults::{Fault, Faults, Operation, Rule};
 use crate::log::Log;
-
-/// Understands `key|what|number`.
-pub(super) struct Toy;
-
-impl Decoder for Toy {
-    fn decode(&self, event: &Event) -> Decoded {
-        let text = String::from_utf8_lossy(&event.payload);
-        let parts: Vec<&str> = text.split('|').collect();
-        let [key, what, _] = parts[..] else { return Decoded::quarantined(event, "toy", "not a toy message") };
-        let mut state = CallState::default();
-        match what {
-            "start" => {
-                state.call.start(Rank::Message, event.received_at).mark(Mark::Started).text(
-                    Text::From,
-                    Rank::Message,
-                    key,
-                );
-            }
-            "answer" => {
-                state.leg("1").answer(Rank::Receipt, event.received_at);
-            }
-            _ => {
-                state.call.end(Rank::Receipt, event.received_at).mark(Mark::Ended).outcome(
-                    Rank::Message,
-                    Disposition::Answered,
-                    what,
-                );
-            }
-        }
-        let mut decoded = Decoded::new("toy", &[text.as_bytes()]);
-        decoded.call_key = Some(key.to_owned());
-        decoded.occurred_at = Some(event.received_at);
-        decoded.fact = Some((CallRef::Key(key.to_owned()), state));
-        decoded
-    }
-
-    fn e164(&self, _: &str, _: Source, _: &str) -> Option<String> {
-        None
-    }
-
-    fn timeout(&self, _: &str, _: Source, _: bool) -> Micros {
-        Micros::MAX
-    }
-}
-
-const NOON: Micros = 1_767_268_800_000_000;
-const HOUR: Micros = 3_600_000_000;
 
 /// Message `number`: 40 calls over and over, some messages delivered twice, some not understood.
 pub(super) fn message(number: u64, filler: usize) -> Message {
     let said = if number % 10 == 9 { number - 4 } else { number };
     let what = ["start", "answer", "end"][usize::try_from(said / 40 % 3).unwrap_or_default()];
+    let at = |number: u64| NOON + Micros::try_from(number).unwrap_or_default() * HOUR / 20;
     let text = if number.is_multiple_of(17) {
         format!("gibberish {number}")
     } else {
-        format!("call-{}|{what}|{said}", said % 40)
+        format!("call-{}|{what}|{}", said % 40, at(said))
     };
     let event = Event {
         id: format!("event-{number}"),
         tenant: "acme".to_owned(),
         source: Source::Placetel,
         kind: "toy".to_owned(),
-        received_at: NOON + Micros::try_from(number).unwrap_or_default() * HOUR / 20,
+        received_at: at(number),
         subject: None,
         structured: false,
         method: None,

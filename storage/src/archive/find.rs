@@ -13,7 +13,7 @@ use super::{Archive, Inner};
 use crate::call::CallState;
 use crate::error::Error;
 use crate::lake;
-use crate::linker;
+use crate::recording::RecordingState;
 use crate::rows::{Keyed, KeyedCall, KeyedRecording, State};
 
 impl Archive {
@@ -124,15 +124,16 @@ impl Archive {
     }
 
     /// Every recording whose bytes are acknowledged from now on, in log order. What comes is what that message said.
-    pub fn subscribe_recordings(&self) -> Arrivals {
-        let (announcer, arrivals) = arrivals();
-        self.inner.sequencer.lock().subscribers.push(announcer);
+    pub fn subscribe_recordings(&self) -> Arrivals<RecordingState> {
+        let (announcer, arrivals) = arrivals(|recording: &KeyedRecording| recording.state.stored.is_some());
+        self.inner.sequencer.lock().recording_subscribers.push(announcer);
         arrivals
     }
 
-    /// Messages about calls that may want a link, from now on, in log order. What comes is what that message said.
-    pub fn subscribe_calls(&self) -> linker::CallArrivals {
-        let (announcer, arrivals) = linker::arrivals();
+    /// What messages say of calls from now on, in log order, as far as `wants` holds. It is asked under the archive's
+    /// lock, so it must be quick.
+    pub fn subscribe_calls(&self, wants: fn(&KeyedCall) -> bool) -> Arrivals<CallState> {
+        let (announcer, arrivals) = arrivals(wants);
         self.inner.sequencer.lock().call_subscribers.push(announcer);
         arrivals
     }

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 
 use super::duplicates::Duplicates;
+use super::keyer::Keyer;
 use super::projection::{Attempt, Projected, Projection, home_entry};
 use super::sequencer::Sequencer;
-use super::store::{Checkpoint, Store, Tables};
+use super::store::{Store, Tables};
 use crate::call::CallState;
 use crate::error::Error;
-use crate::event::Offset;
+use crate::event::{Micros, Offset};
 use crate::lake::{Table, Version};
 use crate::recording::RecordingState;
 use crate::rows::{self, Keyed, LoggedEvent, State};
@@ -87,7 +88,9 @@ struct Work<'a> {
     events_behind: bool,
     calls: Pending<'a, CallState>,
     recordings: Pending<'a, RecordingState>,
-    checkpoint: Checkpoint,
+    keyer: Keyer,
+    /// The highest receipt time of all messages up to the fold's end: what follows must not show in it.
+    latest: Micros,
 }
 
 impl Store {
@@ -103,17 +106,17 @@ impl Store {
         let Some(work) = self.gather() else {
             return Ok(self.sequencer.lock().last);
         };
-        let Work { until, events, events_behind, calls, recordings, checkpoint } = work;
+        let Work { until, events, events_behind, calls, recordings, keyer, latest } = work;
         if events_behind {
-            self.fold_events(tables, &events, until).await?;
+            self.fold_events(tables, &events, until, latest).await?;
         }
         if self.ignoring.load(Ordering::Acquire) {
             return Ok(Some(until));
         }
         self.fold_states(tables, calls, until).await?;
         self.fold_states(tables, recordings, until).await?;
-        let aside = self.sequencer.lock().duplicates.aside();
-        tables.checkpoint.write(Checkpoint { aside, ..checkpoint })?;
+        let aside = self.sequencer.lock().duplicates.aside(latest);
+        tables.checkpoint.write(until, keyer, aside)?;
         tables.measure();
         metrics::histogram!("trunklog_fold_seconds").record(started.elapsed().as_secs_f64());
         metrics::counter!("trunklog_folded_messages_total").increment(events.len() as u64);
@@ -129,13 +132,20 @@ impl Store {
         let events_behind = sequencer.events_watermark.is_none_or(|watermark| watermark < until);
         let calls = Pending::gather(self, &mut sequencer, until);
         let recordings = Pending::gather(self, &mut sequencer, until);
-        let checkpoint = Checkpoint { until: Some(until), keyer: sequencer.keyer.clone(), ..Checkpoint::default() };
+        let (keyer, latest) = (sequencer.keyer.clone(), sequencer.duplicates.latest());
         let tail = sequencer.tail.view();
         drop(sequencer);
-        Some(Work { until, events: tail.events().cloned().collect(), events_behind, calls, recordings, checkpoint })
+        let events = tail.events().cloned().collect();
+        Some(Work { until, events, events_behind, calls, recordings, keyer, latest })
     }
 
-    async fn fold_events(&self, tables: &mut Tables, events: &[LoggedEvent], until: Offset) -> Result<(), Error> {
+    async fn fold_events(
+        &self,
+        tables: &mut Tables,
+        events: &[LoggedEvent],
+        until: Offset,
+        latest: Micros,
+    ) -> Result<(), Error> {
         // A commit may have landed although the fold then failed: the table says what it has.
         let has = tables.events.watermark;
         if has.is_none_or(|has| has < until) {
@@ -145,10 +155,7 @@ impl Store {
                 missing.chunks(BATCH_ROWS).map(rows::stored_events).collect();
             tables.events.fold(batches?, until).await?;
         }
-        let ((deliveries, stamp), latest) = {
-            let mut sequencer = self.sequencer.lock();
-            (sequencer.duplicates.unwritten(until), sequencer.duplicates.aside().latest)
-        };
+        let (deliveries, stamp) = self.sequencer.lock().duplicates.unwritten(until);
         tables.fingerprints.add(deliveries, until, stamp)?;
         tables.fingerprints.forget(Duplicates::is_gone(latest, until))?;
         let provider = tables.events.provider().await?;
@@ -156,7 +163,7 @@ impl Store {
             let mut sequencer = self.sequencer.lock();
             sequencer.events = provider;
             sequencer.events_watermark = Some(until);
-            sequencer.duplicates.release(until, tables.fingerprints.view());
+            sequencer.duplicates.release(until, latest, tables.fingerprints.view());
             let released = sequencer.tail.release(until);
             self.tail_bytes.store(sequencer.tail.bytes(), Ordering::Relaxed);
             released

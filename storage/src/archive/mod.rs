@@ -393,3 +393,5 @@ mod faulty_log;
 mod faulty_store;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod toy;

@@ -16,7 +16,6 @@ use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source, call_id};
 use crate::fact::Decoded;
-use crate::linker;
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, LoggedEvent, day_of};
 
@@ -46,10 +45,10 @@ pub(crate) struct Sequencer {
     pub events: Arc<dyn TableProvider>,
     pub calls: Projection<CallState>,
     pub recordings: Projection<RecordingState>,
-    /// Who wants to know of recordings whose bytes were acknowledged.
-    pub subscribers: Vec<Announcer>,
-    /// Who wants to know of messages about calls that may want a link.
-    pub call_subscribers: Vec<linker::Announcer>,
+    /// Who wants to know of messages about calls.
+    pub call_subscribers: Vec<Announcer<CallState>>,
+    /// Who wants to know of messages about recordings.
+    pub recording_subscribers: Vec<Announcer<RecordingState>>,
     /// Why no more is taken in, if an index could not be read: what was taken in is right, what follows would not be.
     pub failed: Option<String>,
 }
@@ -79,8 +78,8 @@ impl Sequencer {
             events,
             calls,
             recordings,
-            subscribers: Vec::new(),
             call_subscribers: Vec::new(),
+            recording_subscribers: Vec::new(),
             failed: None,
         }
     }
@@ -154,9 +153,7 @@ impl Sequencer {
         if !self.recordings.is_behind(offset) {
             return self.recordings.place(&recording);
         }
-        if recording.state.stored.is_some() {
-            self.subscribers.retain(|subscriber| !tell || subscriber.tell(&recording));
-        }
+        self.recording_subscribers.retain(|subscriber| !tell || subscriber.tell(&recording));
         self.recordings.take(recording)
     }
 

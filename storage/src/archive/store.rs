@@ -67,10 +67,10 @@ impl Tables {
 }
 
 /// What the sequencer knew when everything up to one offset was in the tables: a cache, made again if it is lost.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
-    /// The log's identity; set when it is written.
-    pub identity: String,
+    /// The log's identity.
+    identity: String,
     /// Everything up to here is in it and in all tables.
     pub until: Option<Offset>,
     pub keyer: Keyer,
@@ -108,9 +108,9 @@ impl CheckpointFile {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn write(&self, mut checkpoint: Checkpoint) -> Result<(), Error> {
-        checkpoint.identity.clone_from(&self.identity);
-        durable_file::write(&self.path, &checkpoint)
+    pub fn write(&self, until: Offset, keyer: Keyer, aside: Aside) -> Result<(), Error> {
+        let identity = self.identity.clone();
+        durable_file::write(&self.path, &Checkpoint { identity, until: Some(until), keyer, aside })
     }
 }
 

@@ -6,47 +6,11 @@ use std::path::Path;
 use bytes::Bytes;
 use futures::TryStreamExt;
 
+use super::toy::{HOUR, NOON, Toy};
 use super::*;
-use crate::call::{CallState, Disposition, Mark, Rank, Text};
 use crate::event::{Micros, Source, call_id};
 use crate::fact::{CallRef, fingerprint};
 use crate::rows::{self, KeyedCall};
-
-/// Understands `key|what|time`.
-struct Toy;
-
-impl Decoder for Toy {
-    fn decode(&self, event: &Event) -> Decoded {
-        let text = String::from_utf8_lossy(&event.payload);
-        let parts: Vec<&str> = text.split('|').collect();
-        let [key, what, time] = parts[..] else { return Decoded::quarantined(event, "toy", "not a toy message") };
-        assert_ne!(key, "panic", "this message makes the decoder panic");
-        let mut state = CallState::default();
-        let at: Micros = time.parse().unwrap_or_default();
-        match what {
-            "start" => state.call.start(Rank::Message, at).mark(Mark::Started).text(Text::From, Rank::Message, key),
-            "answer" => state.leg("1").answer(Rank::Receipt, event.received_at),
-            _ => state.call.end(Rank::Receipt, event.received_at).mark(Mark::Ended).outcome(
-                Rank::Message,
-                Disposition::Answered,
-                what,
-            ),
-        };
-        let mut decoded = Decoded::new("toy", &[text.as_bytes()]);
-        decoded.call_key = Some(key.to_owned());
-        decoded.occurred_at = Some(at);
-        decoded.fact = Some((CallRef::Key(key.to_owned()), state));
-        decoded
-    }
-
-    fn e164(&self, _: &str, _: Source, _: &str) -> Option<String> {
-        None
-    }
-
-    fn timeout(&self, _: &str, _: Source, _: bool) -> Micros {
-        Micros::MAX
-    }
-}
 
 /// A small generator of numbers, so that a failing run can be repeated by its seed.
 struct Dice(u64);
@@ -57,9 +21,6 @@ impl Dice {
         (self.0 >> 33) % sides
     }
 }
-
-const NOON: Micros = 1_767_268_800_000_000;
-const HOUR: Micros = 3_600_000_000;
 
 fn message(number: u64, dice: &mut Dice) -> Message {
     let key = format!("call-{}", dice.roll(60));

@@ -11,7 +11,6 @@
 //! conversation name each other. What is remembered here only says where to look: a decision rests on the calls as
 //! they are in the archive, and is not made again when nothing changed. A rebuild obeys the decisions without thinking.
 
-mod arrivals;
 mod kazoo;
 mod lookup;
 mod message;
@@ -27,14 +26,12 @@ use std::time::{Duration, Instant};
 use datafusion::prelude::{Expr, col, lit};
 use datafusion::scalar::ScalarValue;
 
-use crate::archive::Archive;
-use crate::call::Seen;
+use crate::archive::{Archive, Arrivals};
+use crate::call::{CallState, Seen};
 use crate::error::Error;
 use crate::event::{Micros, Offset, Source, now};
 use crate::rows::KeyedCall;
 
-pub use arrivals::CallArrivals;
-pub(crate) use arrivals::{Announcer, arrivals};
 pub use lookup::call_of_leg;
 pub use message::{Bond, CallLinked, End};
 pub(crate) use numbers::are_same;
@@ -56,12 +53,21 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// `Closed` when the archive is closing.
 pub fn start(archive: &Archive) -> Result<(), Error> {
     // Before anything is appended: what comes from now on is told.
-    let arrivals = archive.subscribe_calls();
+    let arrivals = archive.subscribe_calls(may_want_a_link);
     archive.background()?.spawn(run(archive.clone(), arrivals));
     Ok(())
 }
 
-async fn run(archive: Archive, mut arrivals: CallArrivals) {
+/// Whether what a message said of its call may ask for a link.
+fn may_want_a_link(call: &KeyedCall) -> bool {
+    match call.source {
+        Source::Kazoo | Source::Virtualpbx => kazoo::concerns(call),
+        Source::Voispeed => true,
+        Source::Placetel | Source::Planfix | Source::Trunklog => false,
+    }
+}
+
+async fn run(archive: Archive, mut arrivals: Arrivals<CallState>) {
     let mut linker = Linker::default();
     // At the start, and whenever more came than the queue holds.
     let mut search = true;
