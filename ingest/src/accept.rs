@@ -1,6 +1,5 @@
 //! The way of a request: read within its limit, authenticated, redacted, made into events, appended, answered.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use trunklog_storage::archive::{Message, Receipt};
 use trunklog_storage::error::Error;
 use trunklog_storage::event::{Event, Micros, Source, new_event_id, now};
 use trunklog_storage::keys::Principal;
+use trunklog_storage::sorted_map::SortedMap;
 
 use crate::IngestState;
 use crate::auth::{self, Arrived, Secrets};
@@ -62,7 +62,7 @@ pub struct Inbound {
     /// Query, percent-encoded as sent; `None` if empty.
     pub query: Option<String>,
     /// Selected headers, names in lower case.
-    pub headers: BTreeMap<String, String>,
+    pub headers: SortedMap<String, String>,
     /// Content type as sent.
     pub content_type: Option<String>,
     /// The body.
@@ -283,7 +283,7 @@ pub fn is_kept_header(name: &str) -> bool {
     KEPT_HEADERS.contains(&name)
 }
 
-fn kept_headers(headers: &HeaderMap, secrets: &Secrets) -> BTreeMap<String, String> {
+fn kept_headers(headers: &HeaderMap, secrets: &Secrets) -> SortedMap<String, String> {
     let kept = KEPT_HEADERS.iter().filter_map(|name| Some((*name, headers.get(*name)?)));
     kept.map(|(name, value)| (name.to_owned(), secrets.redact_text(&header_text(value)))).collect()
 }

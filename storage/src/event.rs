@@ -1,12 +1,12 @@
 //! The event envelope: one message as a telephone system sent it, and the names it goes by. No I/O.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+use crate::sorted_map::SortedMap;
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 pub type Micros = i64;
@@ -99,8 +99,8 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     /// Selected request headers, names in lower case; no secrets, no signatures.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "SortedMap::is_empty")]
+    pub headers: SortedMap<String, String>,
     /// Content type of the payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,

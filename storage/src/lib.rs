@@ -25,6 +25,7 @@ mod objects;
 pub mod recording;
 pub mod rows;
 pub mod schema;
+pub mod sorted_map;
 
 pub use error::Error;
 pub(crate) use log::sync_directory as log_sync_directory;

@@ -82,7 +82,7 @@ fn message(batch: &RecordBatch, row: usize) -> Option<Event> {
         method: None,
         path: None,
         query: text(batch, "query", row),
-        headers: std::collections::BTreeMap::new(),
+        headers: Default::default(),
         content_type: text(batch, "content_type", row),
         error: None,
         payload: payload(batch, row)?,

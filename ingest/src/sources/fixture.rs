@@ -19,7 +19,7 @@ pub fn posted(source: Source, kind: &str, body: &str) -> Event {
         method: Some("POST".to_owned()),
         path: Some(format!("/in/{source}")),
         query: None,
-        headers: std::collections::BTreeMap::new(),
+        headers: Default::default(),
         content_type: Some("application/x-www-form-urlencoded".to_owned()),
         error: None,
         payload: Bytes::copy_from_slice(body.as_bytes()),

@@ -21,7 +21,7 @@ pub(super) fn message(row: Row<'_>) -> Option<Event> {
         method: text("method"),
         path: text("path"),
         query: text("query"),
-        headers: row.map("headers"),
+        headers: row.map("headers").into_iter().collect(),
         content_type: text("content_type"),
         error: None,
         payload: Bytes::copy_from_slice(row.bytes("payload").unwrap_or_default()),

@@ -107,7 +107,7 @@ impl Inner {
 
     fn has_parts(&self) -> bool {
         let sequencer = self.sequencer.lock();
-        sequencer.calls.parts_since.is_some() || sequencer.recordings.parts_since.is_some()
+        !(sequencer.calls.parts_since.is_empty() && sequencer.recordings.parts_since.is_empty())
     }
 
     /// Folds everything that has arrived, then lets the log go of what is in every table.

@@ -1,9 +1,11 @@
 //! Compaction: parts merged into the final rows of their day, small files joined, superseded ones dropped.
 //!
-//! A swap reads a day's files, merges only the calls that have parts, passes every other row through as it is, sorts,
-//! and exchanges the files in one commit. A sort that does not fit into memory spills.
+//! A swap exchanges, in one commit, the part files of some days and those of their final files that have a row of a call
+//! with parts; other files stay as they are. It merges only the calls that have parts, passes every other row through,
+//! and sorts. A sort that does not fit into memory spills.
 
 use std::collections::{BTreeMap, HashSet};
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,15 +27,17 @@ use super::projection::{Projected, home_entry, home_key};
 use super::store::{Store, Tables};
 use crate::call::CallState;
 use crate::error::Error;
-use crate::lake;
+use crate::lake::{self, File, Table};
 use crate::recording::RecordingState;
-use crate::rows::{self, Keyed, day_name, day_of, parse_day};
+use crate::rows::{self, Keyed, day_name, day_of};
 
 /// Calls whose states are decoded and merged at once.
 const MERGED_AT_ONCE: usize = 20_000;
 /// Rows of small days that are swapped in one commit.
 const GROUP_ROWS: u64 = 200_000;
-/// A day that is over is swapped when no message has come to it for so long.
+/// The tier of parts.
+const PART: &str = "part";
+/// A day that is over is swapped when its oldest part has waited for so long.
 const QUIET: Duration = Duration::from_secs(3600);
 
 impl Store {
@@ -80,10 +84,6 @@ impl Store {
             S::of_mut(&mut sequencer).table = provider;
             remember(S::of_mut(&mut sequencer), &lane.table, self.config.keep_superseded);
         }
-        let left = lane.table.rows_by_partition().await?.keys().any(|(_, tier)| tier == "part");
-        if !left {
-            S::of_mut(&mut self.sequencer.lock()).parts_since = None;
-        }
         Ok(())
     }
 
@@ -93,11 +93,17 @@ impl Store {
         let mut days: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for ((day, tier), rows) in S::lane(tables).table.rows_by_partition().await? {
             let counts = days.entry(day).or_default();
-            if tier == "part" { counts.0 += rows } else { counts.1 += rows }
+            if tier == PART { counts.0 += rows } else { counts.1 += rows }
         }
         let today = day_of(crate::event::now());
-        let parts_since = S::of(&self.sequencer.lock()).parts_since;
-        let is_quiet = parts_since.is_some_and(|since| since.elapsed() >= QUIET);
+        let quiet: HashSet<String> = {
+            let sequencer = self.sequencer.lock();
+            let since = S::of(&sequencer).parts_since.iter();
+            since
+                .filter(|(day, since)| **day < today && since.elapsed() >= QUIET)
+                .map(|(day, _)| day_name(*day))
+                .collect()
+        };
         let mut dirty: Vec<(String, u64, u64)> = days
             .into_iter()
             .filter(|(_, (parts, _))| *parts > 0)
@@ -108,9 +114,8 @@ impl Store {
         let crowded = kept > self.config.overlay_calls;
         let mut due = Vec::new();
         for (day, parts, whole) in dirty {
-            let over = is_quiet && parse_day(&day).is_some_and(|day| day < today);
             let many = parts >= self.config.compact_calls && parts * 2 > whole;
-            if everything || over || many || crowded && kept > self.config.overlay_calls / 2 {
+            if everything || quiet.contains(&day) || many || crowded && kept > self.config.overlay_calls / 2 {
                 kept -= parts;
                 due.push((day, parts + whole));
             }
@@ -121,13 +126,12 @@ impl Store {
 
     async fn swap_days<S: Projected>(&self, tables: &mut Tables, days: &[String]) -> Result<(), Error> {
         let started = Instant::now();
-        let provider = S::lane(tables).table.provider().await?;
-        let with_parts = self.with_parts::<S>(&provider, days).await?;
-        let ids: HashSet<Arc<str>> = with_parts.iter().map(|(id, _)| Arc::clone(id)).collect();
-        let adds = self.write_swapped::<S>(tables, &provider, days, &ids).await?;
+        let replaced = self.replaced::<S>(&S::lane(tables).table, days).await?;
+        let adds = self.write_swapped(&S::lane(tables).table, &replaced).await?;
         let written: i64 = adds.iter().map(|add| add.size).sum();
+        let Replaced { paths, with_parts, ids, .. } = replaced;
         let lane = S::lane(tables);
-        lane.table.swap(adds, Some(days)).await?;
+        lane.table.swap(adds, |file| paths.contains(&file.path)).await?;
         // Parts of an older version of trunklog may be all there was of a call.
         let (known, mut homes) = (lane.homes.view(), Vec::new());
         for (id, day) in &with_parts {
@@ -144,50 +148,65 @@ impl Store {
         let mut sequencer = self.sequencer.lock();
         let projection = S::of_mut(&mut sequencer);
         projection.table = provider;
-        projection.homes = lane.homes.view();
-        projection.swapped(&ids);
+        let before = std::mem::replace(&mut projection.homes, lane.homes.view());
+        projection.swapped(&ids, days);
         remember(projection, &lane.table, self.config.keep_superseded);
         drop(sequencer);
+        drop(before);
         metrics::counter!("trunklog_compacted_calls_total").increment(ids.len() as u64);
         metrics::histogram!("trunklog_compaction_seconds").record(started.elapsed().as_secs_f64());
         tracing::debug!(days = days.len(), merged = ids.len(), bytes = written, "swapped");
         Ok(())
     }
 
-    /// Ids and home days of those that have parts in these days; an id may come more than once.
-    async fn with_parts<S: Projected>(
-        &self,
-        provider: &Arc<dyn TableProvider>,
-        days: &[String],
-    ) -> Result<Vec<(Arc<str>, i32)>, Error> {
-        let mut stream = std::pin::pin!(lake::read::homes::<S>(&self.session, provider, part_of(days)).await?);
-        let mut found = Vec::new();
-        while let Some(batch) = stream.try_next().await? {
-            found.extend(batch);
+    /// What a swap of these days replaces.
+    async fn replaced<S: Projected>(&self, table: &Table, days: &[String]) -> Result<Replaced<S>, Error> {
+        let files = table.files().await?.into_iter().filter(|file| days.contains(&file.day));
+        let (parts, whole): (Vec<File>, Vec<File>) = files.partition(|file| file.tier == PART);
+        let mut paths: HashSet<String> = parts.into_iter().map(|file| file.path).collect();
+        let parts = if paths.is_empty() { None } else { Some(table.provider_of(paths.iter().cloned()).await?) };
+        let mut with_parts = Vec::new();
+        if let Some(parts) = &parts {
+            let mut stream = std::pin::pin!(lake::read::homes::<S>(&self.session, parts, None).await?);
+            while let Some(batch) = stream.try_next().await? {
+                with_parts.extend(batch);
+            }
         }
-        Ok(found)
+        let ids: HashSet<Arc<str>> = with_parts.iter().map(|(id, _)| Arc::clone(id)).collect();
+        let mut touched = Vec::new();
+        for file in whole {
+            let rows = table.provider_of([file.path.clone()]).await?;
+            let mut stream = std::pin::pin!(lake::read::homes::<S>(&self.session, &rows, None).await?);
+            while let Some(batch) = stream.try_next().await? {
+                if batch.iter().any(|(id, _)| ids.contains(id)) {
+                    touched.push(file.path);
+                    break;
+                }
+            }
+        }
+        let whole = if touched.is_empty() { None } else { Some(table.provider_of(touched.clone()).await?) };
+        paths.extend(touched);
+        Ok(Replaced { paths, whole, parts, with_parts, ids, states: PhantomData })
     }
 
-    /// Writes what these days become.
+    /// Writes what replaces them.
     async fn write_swapped<S: Projected>(
         &self,
-        tables: &mut Tables,
-        provider: &Arc<dyn TableProvider>,
-        days: &[String],
-        ids: &HashSet<Arc<str>>,
+        table: &Table,
+        replaced: &Replaced<S>,
     ) -> Result<Vec<lake::Add>, Error> {
-        let table = &S::lane(tables).table;
         let schema = table.stored_schema()?;
         let (sender, receiver) = mpsc::channel(2);
         let source = Once { schema: Arc::clone(&schema), receiver: Mutex::new(Some(receiver)) };
         let rows = StreamingTable::try_new(Arc::clone(&schema), vec![Arc::new(source)])?;
         let order = ["day", "tenant", S::TIME, S::ID].map(|column| ident(column).sort(true, false)).to_vec();
         let sorted = table.as_stored(self.session.read_table(Arc::new(rows))?)?.sort(order)?;
-        let whole = self.session.read_table(Arc::clone(provider))?.filter(final_of(days))?;
-        let untouched = table.as_stored(whole)?.execute_stream().await?;
         let produce = async {
-            pass_through::<S>(untouched, ids, &sender).await?;
-            self.send_merged::<S>(provider, days, ids, &sender).await?;
+            if let Some(whole) = &replaced.whole {
+                let whole = table.as_stored(self.session.read_table(Arc::clone(whole))?)?;
+                pass_through::<S>(whole.execute_stream().await?, &replaced.ids, &sender).await?;
+            }
+            self.send_merged(replaced, &sender).await?;
             drop(sender);
             Ok::<(), Error>(())
         };
@@ -200,18 +219,17 @@ impl Store {
     /// Sends the merged rows of those with parts, so many at once that memory stays bounded.
     async fn send_merged<S: Projected>(
         &self,
-        provider: &Arc<dyn TableProvider>,
-        days: &[String],
-        ids: &HashSet<Arc<str>>,
+        replaced: &Replaced<S>,
         sender: &mpsc::Sender<RecordBatch>,
     ) -> Result<(), Error> {
-        let rounds = ids.len().div_ceil(MERGED_AT_ONCE) as u128;
+        let rounds = replaced.ids.len().div_ceil(MERGED_AT_ONCE) as u128;
         for round in 0..rounds {
-            let is_wanted = |id: &str| home_key(id) % rounds == round && ids.contains(id);
+            let is_wanted = |id: &str| home_key(id) % rounds == round && replaced.ids.contains(id);
+            let mut stored: Vec<Keyed<S>> = Vec::new();
             // Final rows first: they have the keys of the first message.
-            let mut stored: Vec<Keyed<S>> =
-                lake::read::states_of(&self.session, provider, final_of(days), is_wanted).await?;
-            stored.extend(lake::read::states_of(&self.session, provider, part_of(days), is_wanted).await?);
+            for rows in [&replaced.whole, &replaced.parts].into_iter().flatten() {
+                stored.extend(lake::read::states_of(&self.session, rows, lit(true), is_wanted).await?);
+            }
             for chunk in merge(stored).chunks(BATCH_ROWS) {
                 let rows = rows::stored(chunk, "final", self.decoder.as_ref())?;
                 if sender.send(rows).await.is_err() {
@@ -221,6 +239,18 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What a swap replaces.
+struct Replaced<S> {
+    paths: HashSet<String>,
+    /// The final files that have rows of calls with parts, if there are any.
+    whole: Option<Arc<dyn TableProvider>>,
+    parts: Option<Arc<dyn TableProvider>>,
+    /// Ids and home days of those that have parts; an id may come more than once.
+    with_parts: Vec<(Arc<str>, i32)>,
+    ids: HashSet<Arc<str>>,
+    states: PhantomData<S>,
 }
 
 /// Sends the rows that have no parts, as they are.
@@ -275,14 +305,6 @@ impl PartitionStream for Once {
         };
         Box::pin(RecordBatchStreamAdapter::new(schema, rows.map(conform)))
     }
-}
-
-fn part_of(days: &[String]) -> Expr {
-    in_days(days).and(col("tier").eq(lit("part")))
-}
-
-fn final_of(days: &[String]) -> Expr {
-    in_days(days).and(col("tier").eq(lit("final")))
 }
 
 pub(super) fn in_days(days: &[String]) -> Expr {

@@ -6,6 +6,7 @@
 //! the others in memory.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -110,11 +111,13 @@ impl Duplicates {
         let mut stored: Option<Delivery> = None;
         let long_ids = &self.aside.long_ids;
         self.runs.each(key, |value| {
-            let delivery = read(value, long_ids);
-            let earlier = stored.as_ref().is_none_or(|known| delivery.offset < known.offset);
-            if earlier && fits(delivery.offset, delivery.received_at) {
-                stored = Some(delivery);
+            let (at, received) = offset_and_receipt(value);
+            if !fits(at, received) {
+                return ControlFlow::Continue(());
             }
+            stored = Some(read(value, long_ids));
+            // They come in the order of the log.
+            ControlFlow::Break(())
         })?;
         let deliveries = self.recent.entry(key).or_default();
         let first = || deliveries.iter().find(|delivery| fits(delivery.offset, delivery.received_at));
@@ -150,9 +153,10 @@ impl Duplicates {
         (written, latest)
     }
 
-    /// The runs now have everything up to here; `latest` was the highest receipt time then.
-    pub fn release(&mut self, until: Offset, latest: Micros, runs: View<DELIVERY_BYTES>) {
-        self.runs = runs;
+    /// The runs now have everything up to here; `latest` was the highest receipt time then. Gives back the runs of
+    /// before: dropping them may unlink large files.
+    pub fn release(&mut self, until: Offset, latest: Micros, runs: View<DELIVERY_BYTES>) -> View<DELIVERY_BYTES> {
+        let before = std::mem::replace(&mut self.runs, runs);
         self.until = self.until.max(Some(until));
         while let Some((offset, key)) = self.order.front().copied().filter(|(offset, _)| *offset <= until) {
             self.order.pop_front();
@@ -164,6 +168,7 @@ impl Duplicates {
             }
         }
         self.aside.long_ids.retain(|offset, (received, _)| counts((Offset(*offset), *received), until, latest));
+        before
     }
 
     /// Says of a run, by the highest offset and receipt time in it, whether nothing in it counts any more.
@@ -202,13 +207,17 @@ fn write(delivery: &Delivery) -> [u8; DELIVERY_BYTES] {
     value
 }
 
-fn read(value: &[u8; DELIVERY_BYTES], long_ids: &BTreeMap<u64, (Micros, Arc<str>)>) -> Delivery {
+fn offset_and_receipt(value: &[u8; DELIVERY_BYTES]) -> (Offset, Micros) {
     let number = |from: usize| value[from..from + 8].iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    let offset = number(0);
+    (Offset(number(0)), number(8).cast_signed())
+}
+
+fn read(value: &[u8; DELIVERY_BYTES], long_ids: &BTreeMap<u64, (Micros, Arc<str>)>) -> Delivery {
+    let (offset, received_at) = offset_and_receipt(value);
     let inline = value.get(17..17 + usize::from(value[16])).and_then(|id| std::str::from_utf8(id).ok());
-    let long = || long_ids.get(&offset).map(|(_, id)| Arc::clone(id));
+    let long = || long_ids.get(&offset.0).map(|(_, id)| Arc::clone(id));
     let event_id = inline.map(Arc::from).or_else(long).unwrap_or_default();
-    Delivery { offset: Offset(offset), received_at: number(8).cast_signed(), event_id }
+    Delivery { offset, received_at, event_id }
 }
 
 #[cfg(test)]

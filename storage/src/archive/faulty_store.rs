@@ -1,7 +1,6 @@
 //! The archive on an object store that fails: nothing is lost or doubled, the log keeps what the tables lack, and as
 //! soon as the store does its work again, so does the archive, without a human.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source};
 use crate::faults::{Fault, Faults, Operation, Rule};
 use crate::log::Log;
+use crate::sorted_map::SortedMap;
 
 /// Message `number`: 40 calls over and over, some messages delivered twice, some not understood.
 pub(super) fn message(number: u64, filler: usize) -> Message {
@@ -38,7 +38,7 @@ pub(super) fn message(number: u64, filler: usize) -> Message {
         method: None,
         path: None,
         query: None,
-        headers: BTreeMap::from([("filler".to_owned(), "x".repeat(filler))]),
+        headers: SortedMap::from([("filler".to_owned(), "x".repeat(filler))]),
         content_type: None,
         error: None,
         payload: Bytes::from(text),

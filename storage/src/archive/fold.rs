@@ -5,89 +5,144 @@
 //! written once. All rows of a table go in one commit with the log's offset; then the index of home days is told.
 
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::duplicates::Duplicates;
 use super::keyer::Keyer;
 use super::projection::{Attempt, Projected, Projection, home_entry};
 use super::sequencer::Sequencer;
 use super::store::{Store, Tables};
+use super::tail::TailView;
 use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Micros, Offset};
-use crate::lake::{Table, Version};
+use crate::fact::Decoder;
+use crate::lake::{self, Effort, Table, Version, Writer};
 use crate::recording::RecordingState;
 use crate::rows::{self, Keyed, LoggedEvent, State};
 
-/// Rows per record batch that is written.
-pub(super) const BATCH_ROWS: usize = 8192;
+/// Rows per record batch that is written: few enough that its buffers are used again, not mapped anew.
+pub(super) const BATCH_ROWS: usize = 2048;
 
 /// States that were gathered: dirty again unless they get written, whatever ends the fold.
 struct Pending<'a, S: Projected> {
     store: &'a Store,
     /// The table lacks the messages up to this fold's end.
     behind: bool,
-    /// Those that get their first row.
-    whole: Vec<Keyed<S>>,
-    /// Those that have one.
-    parts: Vec<Keyed<S>>,
+    attempt: Attempt,
+    /// Their rows, in the making.
+    files: Option<Files>,
+    landed: bool,
+    states: PhantomData<S>,
 }
 
 impl<S: Projected> Drop for Pending<'_, S> {
     fn drop(&mut self) {
-        if !(self.whole.is_empty() && self.parts.is_empty()) {
+        if !self.landed {
             let mut sequencer = self.store.sequencer.lock();
-            let ids = self.whole.drain(..).chain(self.parts.drain(..)).map(|keyed| keyed.id);
+            let Attempt { whole, parts, .. } = &mut self.attempt;
+            let ids = whole.drain(..).map(|(id, _)| id).chain(parts.drain(..));
             S::of_mut(&mut sequencer).dirty.extend(ids);
         }
     }
 }
 
+/// States whose rows are to be written.
+struct Changed<S> {
+    /// Those that get their first row.
+    whole: Vec<Keyed<S>>,
+    /// Those that have one.
+    parts: Vec<Keyed<S>>,
+    /// The highest receipt time of all messages up to the fold's end.
+    latest: Micros,
+}
+
 impl<'a, S: Projected> Pending<'a, S> {
-    fn gather(store: &'a Store, sequencer: &mut Sequencer, until: Offset) -> Pending<'a, S> {
+    fn gather(store: &'a Store, sequencer: &mut Sequencer, until: Offset) -> (Pending<'a, S>, Changed<S>) {
+        let latest = sequencer.duplicates.latest();
         let projection = S::of_mut(sequencer);
         let (whole, parts) = projection.changed();
         projection.dirty.clear();
-        Pending { store, behind: projection.is_behind(until), whole, parts }
-    }
-
-    fn written(&mut self) {
-        self.whole.clear();
-        self.parts.clear();
-    }
-
-    fn attempt(&self, until: Offset) -> Attempt {
-        Attempt {
+        let attempt = Attempt {
             until,
-            whole: self.whole.iter().map(|keyed| (Arc::clone(&keyed.id), keyed.day)).collect(),
-            parts: self.parts.iter().map(|keyed| Arc::clone(&keyed.id)).collect(),
-        }
+            whole: whole.iter().map(|keyed| (Arc::clone(&keyed.id), keyed.day)).collect(),
+            parts: parts.iter().map(|keyed| Arc::clone(&keyed.id)).collect(),
+        };
+        let behind = projection.is_behind(until);
+        let pending = Pending { store, behind, attempt, files: None, landed: false, states: PhantomData };
+        (pending, Changed { whole, parts, latest })
     }
 
-    fn rows(&mut self) -> Result<Vec<RecordBatch>, Error> {
-        let decoder = self.store.decoder.as_ref();
-        let mut batches = Vec::new();
-        for (states, tier) in [(&mut self.whole, "final"), (&mut self.parts, "part")] {
-            sort(states);
+    /// Begins to write the rows into files of the table.
+    fn begin(&mut self, table: &Table, changed: Changed<S>) -> Result<(), Error> {
+        if self.behind {
+            let decoder = Arc::clone(&self.store.decoder);
+            let writers = [table.writer(Effort::Fold)?, table.writer(Effort::Fold)?];
+            self.files = Some(AbortOnDropHandle::new(tokio::spawn(write_states(writers, changed, decoder))));
+        }
+        Ok(())
+    }
+}
+
+/// Files that are being written; given up when dropped.
+type Files = AbortOnDropHandle<Result<Vec<lake::Add>, Error>>;
+
+async fn written(files: Files) -> Result<Vec<lake::Add>, Error> {
+    files.await.map_err(|broken| Error::Corrupt(format!("writing rows broke off: {broken}")))?
+}
+
+/// Those that will hardly change again get files of their own, which a compaction then leaves alone.
+async fn write_states<S: Projected>(
+    writers: [Writer; 2],
+    changed: Changed<S>,
+    decoder: Arc<dyn Decoder>,
+) -> Result<Vec<lake::Add>, Error> {
+    let mut files = Vec::new();
+    let [settled, others] = writers;
+    let Changed { whole, parts, latest } = changed;
+    let (calm, unsettled) = whole.into_iter().partition(|keyed| S::is_settled(keyed, latest));
+    for (mut writer, kinds) in [(settled, vec![(calm, "final")]), (others, vec![(unsettled, "final"), (parts, "part")])]
+    {
+        for (mut states, tier) in kinds {
+            sort(&mut states);
             for chunk in states.chunks(BATCH_ROWS) {
-                batches.push(rows::stored(chunk, tier, decoder)?);
+                writer.write(rows::stored(chunk, tier, decoder.as_ref())?).await?;
             }
         }
-        Ok(batches)
+        files.extend(writer.finish().await?);
     }
+    Ok(files)
+}
+
+/// The messages after this offset.
+async fn write_events(mut writer: Writer, tail: TailView, after: Option<Offset>) -> Result<Vec<lake::Add>, Error> {
+    let missing: Vec<&LoggedEvent> =
+        tail.events().filter(|logged| after.is_none_or(|after| logged.offset > after)).collect();
+    for chunk in missing.chunks(BATCH_ROWS) {
+        writer.write(rows::stored_events(chunk)?).await?;
+    }
+    writer.finish().await
+}
+
+/// What there is to fold.
+enum Gathered<'a> {
+    Work(Box<Work<'a>>),
+    /// Everything up to here is in the tables.
+    Nothing(Option<Offset>),
 }
 
 /// What a fold writes.
 struct Work<'a> {
     until: Offset,
-    events: Vec<LoggedEvent>,
+    events: TailView,
     events_behind: bool,
-    calls: Pending<'a, CallState>,
-    recordings: Pending<'a, RecordingState>,
+    calls: (Pending<'a, CallState>, Changed<CallState>),
+    recordings: (Pending<'a, RecordingState>, Changed<RecordingState>),
     keyer: Keyer,
     /// The highest receipt time of all messages up to the fold's end: what follows must not show in it.
     latest: Micros,
@@ -103,57 +158,64 @@ impl Store {
         tables.events.settle().await?;
         self.settle::<CallState>(tables).await?;
         self.settle::<RecordingState>(tables).await?;
-        let Some(work) = self.gather() else {
-            return Ok(self.sequencer.lock().last);
+        let work = match self.gather() {
+            Gathered::Work(work) => work,
+            Gathered::Nothing(until) => return Ok(until),
         };
-        let Work { until, events, events_behind, calls, recordings, keyer, latest } = work;
-        if events_behind {
-            self.fold_events(tables, &events, until, latest).await?;
+        let Work { until, events, events_behind, calls, recordings, keyer, latest } = *work;
+        let ignoring = self.ignoring.load(Ordering::Acquire);
+        // The rows are written side by side, but committed one table after the other.
+        let (mut calls, changed_calls) = calls;
+        let (mut recordings, changed_recordings) = recordings;
+        if !ignoring {
+            calls.begin(&tables.calls.table, changed_calls)?;
+            recordings.begin(&tables.recordings.table, changed_recordings)?;
         }
-        if self.ignoring.load(Ordering::Acquire) {
+        let messages = events.messages();
+        if events_behind {
+            self.fold_events(tables, events, until, latest).await?;
+        }
+        if ignoring {
             return Ok(Some(until));
         }
-        self.fold_states(tables, calls, until).await?;
-        self.fold_states(tables, recordings, until).await?;
+        self.fold_states(tables, calls).await?;
+        self.fold_states(tables, recordings).await?;
         let aside = self.sequencer.lock().duplicates.aside(latest);
         tables.checkpoint.write(until, keyer, aside)?;
         tables.measure();
         metrics::histogram!("trunklog_fold_seconds").record(started.elapsed().as_secs_f64());
-        metrics::counter!("trunklog_folded_messages_total").increment(events.len() as u64);
+        metrics::counter!("trunklog_folded_messages_total").increment(messages);
         Ok(Some(until))
     }
 
-    fn gather(&self) -> Option<Work<'_>> {
+    fn gather(&self) -> Gathered<'_> {
         let mut sequencer = self.sequencer.lock();
-        let until = sequencer.last?;
-        if sequencer.folded() >= Some(until) {
-            return None;
-        }
+        let folded = sequencer.folded();
+        let Some(until) = sequencer.last.filter(|until| folded < Some(*until)) else {
+            return Gathered::Nothing(sequencer.last);
+        };
         let events_behind = sequencer.events_watermark.is_none_or(|watermark| watermark < until);
         let calls = Pending::gather(self, &mut sequencer, until);
         let recordings = Pending::gather(self, &mut sequencer, until);
         let (keyer, latest) = (sequencer.keyer.clone(), sequencer.duplicates.latest());
-        let tail = sequencer.tail.view();
+        let events = sequencer.tail.view();
         drop(sequencer);
-        let events = tail.events().cloned().collect();
-        Some(Work { until, events, events_behind, calls, recordings, keyer, latest })
+        Gathered::Work(Box::new(Work { until, events, events_behind, calls, recordings, keyer, latest }))
     }
 
     async fn fold_events(
         &self,
         tables: &mut Tables,
-        events: &[LoggedEvent],
+        events: TailView,
         until: Offset,
         latest: Micros,
     ) -> Result<(), Error> {
         // A commit may have landed although the fold then failed: the table says what it has.
         let has = tables.events.watermark;
         if has.is_none_or(|has| has < until) {
-            let missing = events.iter().filter(|logged| has.is_none_or(|has| logged.offset > has));
-            let missing: Vec<LoggedEvent> = missing.cloned().collect();
-            let batches: Result<Vec<RecordBatch>, Error> =
-                missing.chunks(BATCH_ROWS).map(rows::stored_events).collect();
-            tables.events.fold(batches?, until).await?;
+            let files = write_events(tables.events.writer(Effort::Fold)?, events, has);
+            let files = written(AbortOnDropHandle::new(tokio::spawn(files))).await?;
+            tables.events.fold(files, until).await?;
         }
         let (deliveries, stamp) = self.sequencer.lock().duplicates.unwritten(until);
         tables.fingerprints.add(deliveries, until, stamp)?;
@@ -163,32 +225,25 @@ impl Store {
             let mut sequencer = self.sequencer.lock();
             sequencer.events = provider;
             sequencer.events_watermark = Some(until);
-            sequencer.duplicates.release(until, latest, tables.fingerprints.view());
+            let runs = sequencer.duplicates.release(until, latest, tables.fingerprints.view());
             let released = sequencer.tail.release(until);
             self.tail_bytes.store(sequencer.tail.bytes(), Ordering::Relaxed);
-            released
+            (runs, released)
         };
-        // Freeing many messages takes time that the lock should not be held for.
+        // Freeing many messages and large files takes time that the lock should not be held for.
         drop(released);
         Ok(())
     }
 
-    async fn fold_states<S: Projected>(
-        &self,
-        tables: &mut Tables,
-        mut pending: Pending<'_, S>,
-        until: Offset,
-    ) -> Result<(), Error> {
-        if !pending.behind {
-            pending.written();
-            return Ok(());
+    async fn fold_states<S: Projected>(&self, tables: &mut Tables, mut pending: Pending<'_, S>) -> Result<(), Error> {
+        if let Some(files) = pending.files.take() {
+            let files = written(files).await?;
+            let (lane, until) = (S::lane(tables), pending.attempt.until);
+            lane.attempt = Some(pending.attempt.clone());
+            lane.table.fold(files, until).await?;
+            self.landed::<S>(tables).await?;
         }
-        let batches = pending.rows()?;
-        let lane = S::lane(tables);
-        lane.attempt = Some(pending.attempt(until));
-        lane.table.fold(batches, until).await?;
-        self.landed::<S>(tables).await?;
-        pending.written();
+        pending.landed = true;
         Ok(())
     }
 
@@ -215,10 +270,11 @@ impl Store {
         let mut sequencer = self.sequencer.lock();
         let projection = S::of_mut(&mut sequencer);
         projection.table = provider;
-        projection.homes = lane.homes.view();
+        let before = std::mem::replace(&mut projection.homes, lane.homes.view());
         projection.folded(&attempt);
         remember(projection, &lane.table, self.config.keep_superseded);
         drop(sequencer);
+        drop(before);
         lane.attempt = None;
         Ok(())
     }

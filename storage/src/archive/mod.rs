@@ -181,8 +181,10 @@ struct Inner {
     looked_up: Mutex<looked_up::LookedUp>,
     wake: Notify,
     closed: AtomicBool,
-    /// An index could not be read: nothing more is taken in.
+    /// An index could not be read, or a rebuild broke off: nothing more is taken in.
     failed: AtomicBool,
+    /// Held by a rebuild.
+    rebuilding: tokio::sync::Mutex<()>,
     in_flight: std::sync::atomic::AtomicU64,
     background: Mutex<Option<tokio::runtime::Runtime>>,
 }
@@ -306,7 +308,7 @@ impl Archive {
         let (log_bytes, poisoned) = (inner.log.disk_bytes(), inner.log.poisoned());
         let sequencer = inner.sequencer.lock();
         let poisoned = poisoned.or_else(|| sequencer.failed.clone());
-        let parts_since = [sequencer.calls.parts_since, sequencer.recordings.parts_since].into_iter().flatten().min();
+        let parts_since = sequencer.calls.parts_since.values().chain(sequencer.recordings.parts_since.values()).min();
         Status {
             visible: self.visible(),
             folded: sequencer.folded(),

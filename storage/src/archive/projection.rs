@@ -12,11 +12,14 @@ use super::sequencer::Sequencer;
 use super::store::Tables;
 use crate::call::CallState;
 use crate::error::Error;
-use crate::event::Offset;
+use crate::event::{Micros, Offset};
 use crate::index::{Runs, View};
 use crate::lake::{Table, Version};
 use crate::recording::RecordingState;
-use crate::rows::{Keyed, State};
+use crate::rows::{Keyed, State, day_name};
+
+/// A call that ended and was not heard of for so long gets no more messages but late ones.
+const SETTLED_AFTER: Micros = 120_000_000;
 
 /// A home day in the index: days since 1970-01-01, big endian.
 pub(crate) const HOME_BYTES: usize = 4;
@@ -52,6 +55,8 @@ pub(crate) trait Projected: State {
     fn of(sequencer: &Sequencer) -> &Projection<Self>;
     fn of_mut(sequencer: &mut Sequencer) -> &mut Projection<Self>;
     fn lane(tables: &mut Tables) -> &mut Lane;
+    /// Whether hardly any message of it is to be expected, when `latest` is the highest receipt time.
+    fn is_settled(keyed: &Keyed<Self>, latest: Micros) -> bool;
 }
 
 impl Projected for CallState {
@@ -66,6 +71,11 @@ impl Projected for CallState {
     fn lane(tables: &mut Tables) -> &mut Lane {
         &mut tables.calls
     }
+
+    fn is_settled(call: &Keyed<Self>, latest: Micros) -> bool {
+        let heard = call.state.seen.map(|seen| seen.last_received_at);
+        heard.is_some_and(|heard| latest.saturating_sub(heard) > SETTLED_AFTER) && call.state.is_closed(call.source)
+    }
 }
 
 impl Projected for RecordingState {
@@ -79,6 +89,11 @@ impl Projected for RecordingState {
 
     fn lane(tables: &mut Tables) -> &mut Lane {
         &mut tables.recordings
+    }
+
+    /// Probes and links come to each soon after its bytes.
+    fn is_settled(_: &Keyed<Self>, _: Micros) -> bool {
+        false
     }
 }
 
@@ -100,8 +115,8 @@ pub(crate) struct Projection<S> {
     pub table: Arc<dyn TableProvider>,
     /// Versions of the table by watermark, oldest first, for reading as of an offset.
     pub history: Vec<Version>,
-    /// Since when there are parts that no compaction has taken up.
-    pub parts_since: Option<Instant>,
+    /// Since when there are parts of a day that no compaction has taken up.
+    pub parts_since: HashMap<i32, Instant>,
 }
 
 impl<S: State> Projection<S> {
@@ -116,7 +131,7 @@ impl<S: State> Projection<S> {
             watermark,
             table,
             history: Vec::new(),
-            parts_since: None,
+            parts_since: HashMap::new(),
         }
     }
 
@@ -157,6 +172,7 @@ impl<S: State> Projection<S> {
     /// # Errors
     /// If the index cannot be read.
     pub fn take_part(&mut self, part: Keyed<S>) -> Result<(), Error> {
+        self.parts_since.entry(part.day).or_insert_with(Instant::now);
         self.merge(part, true)
     }
 
@@ -235,16 +251,18 @@ impl<S: State> Projection<S> {
             }
         }
         for id in &attempt.parts {
-            self.overlay.mark(id, |entry| entry.parts = true);
-        }
-        if !attempt.parts.is_empty() {
-            self.parts_since.get_or_insert_with(Instant::now);
+            let parts_since = &mut self.parts_since;
+            self.overlay.mark(id, |entry| {
+                entry.parts = true;
+                parts_since.entry(entry.keyed.day).or_insert_with(Instant::now);
+            });
         }
         self.watermark = self.watermark.max(Some(attempt.until));
     }
 
-    /// The parts of these were merged into final rows.
-    pub fn swapped(&mut self, ids: &HashSet<Arc<str>>) {
+    /// The parts of these, all that there were of these days, were merged into final rows.
+    pub fn swapped(&mut self, ids: &HashSet<Arc<str>>, days: &[String]) {
+        self.parts_since.retain(|day, _| !days.contains(&day_name(*day)));
         for id in ids {
             if self.dirty.contains(id) {
                 self.overlay.mark(id, |entry| (entry.stored, entry.parts) = (true, false));

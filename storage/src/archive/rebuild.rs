@@ -3,12 +3,15 @@
 //! The messages are folded into scratch tables while everything goes on; only the last of them and the exchange hold
 //! up other folds. A table is exchanged in one commit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use datafusion::prelude::{col, ident, lit};
 
+use super::duplicates::Aside;
 use super::fold::remember;
+use super::keyer::Keyer;
 use super::projection::{Projected, Projection};
 use super::refold::Scratch;
 use super::restore::index_homes;
@@ -17,8 +20,9 @@ use super::{Archive, Inner};
 use crate::call::CallState;
 use crate::error::Error;
 use crate::event::Offset;
+use crate::fact::decode_safely;
+use crate::lake;
 use crate::recording::RecordingState;
-use crate::rows::LoggedEvent;
 
 /// What a rebuild did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +40,8 @@ impl Archive {
     /// meanwhile wait in the tail.
     ///
     /// # Errors
-    /// If a table cannot be read or written; a table is then as before or whole.
+    /// `Conflict` when one is under way; if a table cannot be read or written: a table is then as before or whole. If
+    /// that happens while they are exchanged, no more is taken in until a restart.
     pub async fn rebuild(&self) -> Result<RebuildReport, Error> {
         self.in_background(|inner| async move { inner.rebuild().await }).await
     }
@@ -44,6 +49,9 @@ impl Archive {
 
 impl Inner {
     async fn rebuild(&self) -> Result<RebuildReport, Error> {
+        let Ok(_alone) = self.rebuilding.try_lock() else {
+            return Err(Error::Conflict("a rebuild is under way".into()));
+        };
         let directory = self.config.data_dir.join("rebuild");
         let mut scratch = Scratch::make(self, &directory, &|_| ()).await?;
         let mut tables = self.tables.lock().await;
@@ -54,63 +62,118 @@ impl Inner {
         if let Some(until) = until {
             let mut again = scratch.store.tables.lock().await;
             scratch.store.compact(&mut again, true).await?;
-            report.calls = self.replace::<CallState>(&mut tables, &mut again, until).await?;
-            report.recordings = self.replace::<RecordingState>(&mut tables, &mut again, until).await?;
-            self.take_up(&mut tables, &scratch, until).await?;
-            self.ignoring.store(false, std::sync::atomic::Ordering::Release);
+            let calls = self.write_again::<CallState>(&mut tables, &mut again).await?;
+            let recordings = match self.write_again::<RecordingState>(&mut tables, &mut again).await {
+                Ok(recordings) => recordings,
+                Err(error) => {
+                    tables.calls.table.discard(&calls.files).await;
+                    return Err(error);
+                }
+            };
+            (report.calls, report.recordings) = (calls.rows, recordings.rows);
+            if let Err(error) = self.publish(&mut tables, &scratch, (calls, recordings), until).await {
+                // Memory and indexes may no longer fit the tables: only a start makes them fit again.
+                self.sequencer.lock().failed = Some(format!("a rebuild broke off: {error}"));
+                self.failed.store(true, Ordering::Release);
+                return Err(error);
+            }
+            self.ignoring.store(false, Ordering::Release);
         }
         // A leftover is removed by the next rebuild.
         let _ = std::fs::remove_dir_all(&directory);
         Ok(report)
     }
 
-    /// Writes what was folded again in place of all rows; says how many.
-    async fn replace<S: Projected>(
-        &self,
-        tables: &mut Tables,
-        again: &mut Tables,
-        until: Offset,
-    ) -> Result<u64, Error> {
+    /// Writes what was folded again into files of the table that no commit names yet.
+    async fn write_again<S: Projected>(&self, tables: &mut Tables, again: &mut Tables) -> Result<Again, Error> {
         let scratch = &S::lane(again).table;
         let (provider, rows) = (scratch.provider().await?, scratch.rows_by_partition().await?);
-        let lane = S::lane(tables);
-        let mut adds = Vec::new();
+        let table = &mut S::lane(tables).table;
+        let mut files = Vec::new();
         let days: BTreeSet<&String> = rows.keys().map(|(day, _)| day).collect();
         for day in days {
             let frame = self.session.read_table(Arc::clone(&provider))?;
             let frame = frame.filter(col("day").eq(lit(day)).and(col("tier").eq(lit("final"))))?;
             let order = ["tenant", S::TIME, S::ID].map(|column| ident(column).sort(true, false)).to_vec();
-            let sorted = lane.table.as_stored(frame)?.sort(order)?;
-            adds.extend(lane.table.write(sorted.execute_stream().await?).await?);
+            let written = async {
+                let sorted = table.as_stored(frame)?.sort(order)?;
+                table.write(sorted.execute_stream().await?).await
+            };
+            match written.await {
+                Ok(written) => files.extend(written),
+                Err(error) => {
+                    table.discard(&files).await;
+                    return Err(error);
+                }
+            }
         }
+        Ok(Again { files, rows: rows.values().sum() })
+    }
+
+    /// Puts the new rows in the place of all rows, in tables and in memory.
+    async fn publish(
+        &self,
+        tables: &mut Tables,
+        scratch: &Scratch,
+        (calls, recordings): (Again, Again),
+        until: Offset,
+    ) -> Result<(), Error> {
+        // What it knows of calls without ids rests on the rows of before.
+        tables.checkpoint.remove()?;
+        self.replace::<CallState>(tables, calls, until).await?;
+        self.replace::<RecordingState>(tables, recordings, until).await?;
+        let (keyer, aside) = self.take_up(tables, scratch, until).await?;
+        tables.checkpoint.write(until, keyer, aside)
+    }
+
+    async fn replace<S: Projected>(&self, tables: &mut Tables, again: Again, until: Offset) -> Result<(), Error> {
+        let lane = S::lane(tables);
         // Home days may be others now: an index that is empty is made again after a crash, a wrong one is not.
         lane.homes.clear()?;
-        lane.table.swap(adds, None).await?;
+        lane.table.swap(again.files, |_| true).await?;
         if lane.table.watermark < Some(until) {
             // It was not folded on the way here.
             lane.table.fold(Vec::new(), until).await?;
         }
         let provider = lane.table.provider().await?;
-        index_homes::<S>(&self.session, &mut lane.homes, &provider, lane.table.watermark).await?;
-        Ok(rows.values().sum())
+        index_homes::<S>(&self.session, &mut lane.homes, &provider, lane.table.watermark).await
     }
 
-    /// The new rows replace what memory knew of the old ones, and the tail is taken in again.
-    async fn take_up(&self, tables: &mut Tables, scratch: &Scratch, until: Offset) -> Result<(), Error> {
+    /// The new rows replace what memory knew of the old ones, and the tail is taken in again. Gives what a checkpoint
+    /// at `until` knows.
+    async fn take_up(&self, tables: &mut Tables, scratch: &Scratch, until: Offset) -> Result<(Keyer, Aside), Error> {
         let providers = (tables.calls.table.provider().await?, tables.recordings.table.provider().await?);
-        let keyer = scratch.store.sequencer.lock().keyer.clone();
+        let (keyer, latest) = {
+            let sequencer = scratch.store.sequencer.lock();
+            (sequencer.keyer.clone(), sequencer.duplicates.latest())
+        };
+        // Decoding takes time that the lock should not be held for; what comes meanwhile is little.
+        let mut decoded = VecDeque::new();
+        let tail = self.sequencer.lock().tail.view();
+        for logged in tail.events().filter(|logged| logged.offset > until) {
+            decoded.push_back((logged.offset, decode_safely(self.decoder.as_ref(), &logged.event)));
+        }
         let mut sequencer = self.sequencer.lock();
         renew(&mut sequencer.calls, Projection::new(providers.0, Some(until), tables.calls.homes.view()));
         renew(&mut sequencer.recordings, Projection::new(providers.1, Some(until), tables.recordings.homes.view()));
         remember(&mut sequencer.calls, &tables.calls.table, self.config.keep_superseded);
         remember(&mut sequencer.recordings, &tables.recordings.table, self.config.keep_superseded);
-        (sequencer.keyer, sequencer.keyed) = (keyer, Some(until));
-        let tail: Vec<LoggedEvent> = sequencer.tail.view().events().cloned().collect();
-        for logged in tail.iter().filter(|logged| logged.offset > until) {
-            sequencer.project(logged.offset, &logged.event, &logged.decoded, false)?;
+        (sequencer.keyer, sequencer.keyed) = (keyer.clone(), Some(until));
+        let tail = sequencer.tail.view();
+        for logged in tail.events().filter(|logged| logged.offset > until) {
+            let known = decoded.pop_front().filter(|(offset, _)| *offset == logged.offset);
+            let mut decoded =
+                known.map_or_else(|| decode_safely(self.decoder.as_ref(), &logged.event), |(_, decoded)| decoded);
+            sequencer.project(logged.offset, &logged.event, &mut decoded, false)?;
         }
-        Ok(())
+        Ok((keyer, sequencer.duplicates.aside(latest)))
     }
+}
+
+/// The rows of a table, folded again.
+struct Again {
+    files: Vec<lake::Add>,
+    rows: u64,
 }
 
 fn renew<S>(projection: &mut Projection<S>, fresh: Projection<S>) {

@@ -17,7 +17,7 @@ use super::store::{Store, Tables};
 use super::{Archive, ArchiveConfig, Inner, Message};
 use crate::error::{Context, Error};
 use crate::event::Offset;
-use crate::fact::Decoder;
+use crate::fact::{Decoder, decode_safely};
 use crate::index::View;
 use crate::lake::{self, Place};
 use crate::log::Log;
@@ -158,7 +158,8 @@ impl Scratch {
         {
             let mut sequencer = self.store.sequencer.lock();
             for logged in tail.events().filter(|logged| self.until.is_none_or(|until| logged.offset > until)) {
-                sequencer.project(logged.offset, &logged.event, &logged.decoded, false)?;
+                let mut decoded = decode_safely(self.store.decoder.as_ref(), &logged.event);
+                sequencer.project(logged.offset, &logged.event, &mut decoded, false)?;
                 self.messages += 1;
                 last = Some(logged.offset);
             }

@@ -31,7 +31,7 @@ use crate::rows::State;
 /// Stored messages that are looked through for the last one of each call without an id.
 const RECENT_MESSAGES: u64 = 20_000;
 /// Read back from the log at once.
-pub(super) const READ_BYTES: usize = 8 << 20;
+pub(super) const READ_BYTES: usize = 2 << 20;
 /// Entries that are added to an index at once when it is made again.
 const INDEXED_AT_ONCE: usize = 500_000;
 
@@ -73,7 +73,9 @@ pub(super) async fn restore(
     };
     let duplicates = Duplicates::new(tables.fingerprints.view(), tables.fingerprints.until(), aside);
     let after = keyed.min(calls.watermark).min(recordings.watermark);
-    let last = tables.events.watermark.max(calls.watermark).max(recordings.watermark);
+    // Of projections that are about to be made again nothing counts.
+    let projected = calls.watermark.max(recordings.watermark).filter(|_| !config.ignore_projections);
+    let last = tables.events.watermark.max(projected);
     let sequencer = Sequencer::new(events, tables.events.watermark, calls, recordings, duplicates);
     Ok(Restored { sequencer: Sequencer { keyer, keyed, last, ..sequencer }, after })
 }
@@ -105,7 +107,6 @@ async fn restore_projection<S: Projected>(
     let mut projection = Projection::new(provider, table.watermark, lane.homes.view());
     projection.history = history;
     load_parts(session, &mut projection).await.map_err(damaged)?;
-    projection.parts_since = (projection.overlay.len() > 0).then(std::time::Instant::now);
     Ok(projection)
 }
 
@@ -119,7 +120,7 @@ pub(super) async fn index_homes<S: State>(
     homes.clear()?;
     let Some(watermark) = watermark else { return Ok(()) };
     let is_final = col("tier").eq(lit("final"));
-    let mut stream = std::pin::pin!(lake::read::homes::<S>(session, table, is_final).await?);
+    let mut stream = std::pin::pin!(lake::read::homes::<S>(session, table, Some(is_final)).await?);
     let mut entries = Vec::new();
     while let Some(batch) = stream.try_next().await? {
         entries.extend(batch.iter().map(|(id, day)| home_entry(id, *day)));
@@ -127,7 +128,8 @@ pub(super) async fn index_homes<S: State>(
             homes.fill(std::mem::take(&mut entries), watermark, 0)?;
         }
     }
-    homes.add(entries, watermark, 0)
+    homes.fill(entries, watermark, 0)?;
+    homes.complete(watermark)
 }
 
 /// Reads the parts of the pinned table.
@@ -164,7 +166,8 @@ async fn index_fingerprints(
         runs.fill(std::mem::take(&mut entries), watermark, stamp)
     };
     lake::read::fingerprints(session, events, since, from, take).await?;
-    runs.add(entries, watermark, stamp)?;
+    runs.fill(entries, watermark, stamp)?;
+    runs.complete(watermark)?;
     Ok(aside)
 }
 

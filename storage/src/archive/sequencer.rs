@@ -15,7 +15,7 @@ use super::tail::Tail;
 use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source, call_id};
-use crate::fact::Decoded;
+use crate::fact::{Decoded, RecordingFact};
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, LoggedEvent, day_of};
 
@@ -96,7 +96,7 @@ impl Sequencer {
             if self.failed.is_some() {
                 return;
             }
-            match self.message(offset, Arc::new(message.event), Arc::new(message.decoded)) {
+            match self.message(offset, message.event, message.decoded) {
                 Ok(duplicate) => arrived.duplicate[index].store(duplicate, Ordering::Release),
                 Err(error) => {
                     tracing::error!(%error, %offset, "an index cannot be read; nothing more is taken in until a restart");
@@ -113,30 +113,31 @@ impl Sequencer {
     }
 
     /// Takes in one message; says whether it is a duplicate.
-    fn message(&mut self, offset: Offset, event: Arc<Event>, decoded: Arc<Decoded>) -> Result<bool, Error> {
-        let mut duplicate = false;
+    fn message(&mut self, offset: Offset, event: Event, mut decoded: Decoded) -> Result<bool, Error> {
+        let mut duplicate_of = None;
         let at = (offset, event.received_at, event.id.as_str());
         if self.duplicates.is_behind(offset) {
             let print = &decoded.fingerprint;
-            let duplicate_of = self.duplicates.note(&event.tenant, event.source, print, decoded.window, at)?;
-            duplicate = duplicate_of.is_some();
-            if self.events_watermark.is_none_or(|folded| offset > folded) {
-                let (event, decoded) = (Arc::clone(&event), Arc::clone(&decoded));
-                self.tail.push(LoggedEvent { event, offset, decoded, duplicate_of });
-            }
+            duplicate_of = self.duplicates.note(&event.tenant, event.source, print, decoded.window, at)?;
         } else {
             self.duplicates.pass(at);
         }
-        self.project(offset, &event, &decoded, true)?;
+        self.project(offset, &event, &mut decoded, true)?;
+        let duplicate = duplicate_of.is_some();
+        if self.events_watermark.is_none_or(|folded| offset > folded) {
+            let Decoded { occurred_at, fingerprint, error, .. } = decoded;
+            let (event, error) = (Arc::new(event), error.map(Arc::from));
+            self.tail.push(LoggedEvent { event, offset, occurred_at, fingerprint, error, duplicate_of });
+        }
         self.last = self.last.max(Some(offset));
         Ok(duplicate)
     }
 
-    /// Merges what the message says, and tells those who want to know, if they are to be told.
+    /// Merges what the message says, which is taken out of it, and tells those who want to know, if they are to be told.
     ///
     /// # Errors
     /// If an index cannot be read.
-    pub fn project(&mut self, offset: Offset, event: &Event, decoded: &Decoded, tell: bool) -> Result<(), Error> {
+    pub fn project(&mut self, offset: Offset, event: &Event, decoded: &mut Decoded, tell: bool) -> Result<(), Error> {
         if self.keyed.is_none_or(|keyed| offset > keyed) {
             let call = self.call(offset, event, decoded);
             self.keyed = Some(offset);
@@ -158,11 +159,10 @@ impl Sequencer {
     }
 
     /// What the message says about a call, if it does.
-    fn call(&mut self, offset: Offset, event: &Event, decoded: &Decoded) -> Option<Keyed<CallState>> {
+    fn call(&mut self, offset: Offset, event: &Event, decoded: &mut Decoded) -> Option<Keyed<CallState>> {
         let key = self.keyer.key(event, decoded)?;
-        let (_, fact) = decoded.fact.as_ref()?;
+        let (_, mut state) = decoded.fact.take()?;
         let source = decoded.concerns.unwrap_or(event.source);
-        let mut state = fact.clone();
         state.decided_at(offset);
         // The bookkeeping columns are about what the telephone system delivered.
         if event.source != Source::Trunklog {
@@ -180,15 +180,14 @@ impl Sequencer {
 }
 
 /// What the message says about a recording, if it does.
-fn recording(offset: Offset, event: &Event, decoded: &Decoded) -> Option<Keyed<RecordingState>> {
-    let fact = decoded.recording.as_ref()?;
-    let mut state = fact.state.clone();
+fn recording(offset: Offset, event: &Event, decoded: &mut Decoded) -> Option<Keyed<RecordingState>> {
+    let RecordingFact { source, id, mut state } = *decoded.recording.take()?;
     state.said_at((event.received_at, offset));
     Some(Keyed {
         tenant: event.tenant.as_str().into(),
-        source: fact.source,
-        id: fact.id.as_str().into(),
-        key: fact.id.as_str().into(),
+        source,
+        key: id.as_str().into(),
+        id: id.into(),
         day: home_day(event, decoded),
         state: Arc::new(state),
     })

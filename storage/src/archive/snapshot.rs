@@ -273,8 +273,7 @@ async fn as_of(
     }
     let tail: Vec<_> = current.tail.events().filter(|logged| logged.offset <= offset).cloned().collect();
     for logged in tail.into_iter().filter(|logged| watermark.is_none_or(|mark| logged.offset > mark)) {
-        let message = Message { event: (*logged.event).clone(), decoded: (*logged.decoded).clone() };
-        then.take(arrival(logged.offset, message));
+        then.take(arrival(logged.offset, Message::new((*logged.event).clone(), decoder)));
     }
     then.check()?;
     supply_lacking(inner, &mut then.calls).await?;

@@ -10,7 +10,6 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::restore::{READ_BYTES, Restored, catch_up, restore};
 use super::sequencer::Arrived;
-use super::snapshot::arrival;
 use super::store::{Store, Tables};
 use super::{Archive, ArchiveConfig, Carry, Inner, Message, background};
 use crate::error::{Context, Error};
@@ -19,6 +18,9 @@ use crate::fact::Decoder;
 use crate::lake::{self, Place};
 use crate::log::embedded::EmbeddedLog;
 use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
+
+/// Of a long log so many times `fold_bytes` are folded at once: fewer files, fewer commits.
+const FOLDED_ON_THE_WAY: u64 = 2;
 
 impl Archive {
     /// Opens or makes the archive in `config.data_dir`, recovers, and starts folding in the background.
@@ -56,7 +58,9 @@ impl Archive {
         let mut tables = Tables::open(&place, &config.data_dir.join("index")).await?;
         check(&tables, log.bounds()).await?;
         let mut restored = restore(&session, &mut tables, decoder.as_ref(), &config).await?;
-        catch_up(&session, &mut restored, &mut tables, &log, decoder.as_ref()).await?;
+        if !config.ignore_projections {
+            catch_up(&session, &mut restored, &mut tables, &log, decoder.as_ref()).await?;
+        }
         let Restored { sequencer, .. } = restored;
         let next = Offset(sequencer.last.map_or(0, |offset| offset.0 + 1)).max(log.bounds().first);
         let ignoring = AtomicBool::new(config.ignore_projections);
@@ -77,6 +81,7 @@ impl Archive {
             wake: Notify::new(),
             closed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            rebuilding: tokio::sync::Mutex::default(),
             in_flight: AtomicU64::default(),
             background: Mutex::new(Some(background::runtime()?)),
         });
@@ -119,21 +124,22 @@ impl Archive {
         });
         let mut decoded = std::pin::pin!(decoded.buffered(2));
         let (mut count, mut fold): (u64, Option<JoinHandle<()>>) = (0, None);
+        let fold_bytes = inner.config.fold_bytes * FOLDED_ON_THE_WAY;
         while let Some(messages) = decoded.next().await {
-            let messages = messages?;
-            count += messages.len() as u64;
-            let tail = inner.take_in(messages)?;
+            let arrived = messages?;
+            count += arrived.messages.len() as u64;
+            let tail = inner.take_in(arrived)?;
             if inner.config.read_only {
                 continue;
             }
-            if tail >= inner.config.fold_bytes * 2
+            if tail >= fold_bytes * 2
                 && let Some(running) = fold.take()
             {
                 // Its own error is logged there; what it did not fold stays in memory.
                 let _ = running.await;
             }
             let is_folding = fold.as_ref().is_some_and(|running| !running.is_finished());
-            if tail >= inner.config.fold_bytes && !is_folding {
+            if tail >= fold_bytes && !is_folding {
                 fold = Some(self.background()?.spawn(background::fold_on_the_way(Arc::clone(inner))));
             }
         }
@@ -149,11 +155,9 @@ impl Archive {
 
 impl Inner {
     /// Takes in messages of the log; gives the size of the tail in bytes.
-    fn take_in(&self, messages: Vec<(Offset, Message)>) -> Result<u64, Error> {
+    fn take_in(&self, arrived: Arrived) -> Result<u64, Error> {
         let mut sequencer = self.sequencer.lock();
-        for (offset, message) in messages {
-            sequencer.take(arrival(offset, message));
-        }
+        sequencer.take(arrived);
         sequencer.check()?;
         let bytes = sequencer.tail.bytes();
         self.tail_bytes.store(bytes, Ordering::Relaxed);
@@ -161,9 +165,13 @@ impl Inner {
     }
 }
 
-fn decode(records: Vec<(Offset, bytes::Bytes)>, decoder: &dyn Decoder) -> Result<Vec<(Offset, Message)>, Error> {
-    let decode = |(offset, record)| Ok((offset, Message::new(codec::decode(&record)?, decoder)));
-    records.into_iter().map(decode).collect()
+/// Successive records of the log.
+fn decode(records: Vec<(Offset, bytes::Bytes)>, decoder: &dyn Decoder) -> Result<Arrived, Error> {
+    let first = records.first().map(|(first, _)| *first).unwrap_or_default();
+    let decode = |(_, record)| Ok(Message::new(codec::decode(&record)?, decoder));
+    let messages: Vec<Message> = records.into_iter().map(decode).collect::<Result<_, Error>>()?;
+    let duplicate = messages.iter().map(|_| AtomicBool::new(false)).collect();
+    Ok(Arrived { first, messages, duplicate })
 }
 
 fn publisher(arrived: Arc<Mutex<Vec<Arrived>>>, visible: watch::Sender<Option<Offset>>) -> Publisher {

@@ -39,8 +39,8 @@ fn weight(logged: &LoggedEvent) -> u64 {
     let event = &logged.event;
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let headers: usize = event.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
-    // The rest of the envelope and the decoded fact, by measure about 2 KiB.
-    (event.payload.len() + text(&event.query) + text(&event.path) + headers + 2048) as u64
+    // The rest of the envelope.
+    (event.payload.len() + text(&event.query) + text(&event.path) + headers + 1024) as u64
 }
 
 impl Tail {
@@ -104,6 +104,11 @@ impl Tail {
 }
 
 impl TailView {
+    /// How many messages.
+    pub fn messages(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.events.len() as u64).sum()
+    }
+
     pub fn events(&self) -> impl Iterator<Item = &LoggedEvent> {
         self.chunks.iter().flat_map(|chunk| &chunk.events)
     }
@@ -122,7 +127,7 @@ impl TailView {
                 if let Some(batch) = chunk.rendered.get() {
                     return Ok(batch.clone());
                 }
-                let batch = rows::events(&chunk.events)?;
+                let batch = rows::events(&chunk.events.iter().collect::<Vec<_>>())?;
                 Ok(chunk.rendered.get_or_init(|| batch).clone())
             })
             .collect()

@@ -6,13 +6,13 @@
 //! of that state as it was at the decision, and shows what it would show had every message named the call at once.
 
 use std::borrow::Cow;
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::CallState;
 use crate::event::Offset;
+use crate::sorted_map::SortedMap;
 
 /// `calls.state` of a stored row that is no call, but a leg of another one. SQL leaves such rows out.
 pub const LEG: &str = "leg";
@@ -53,7 +53,7 @@ pub struct Decision {
 
 impl Decision {
     /// The last in the log wins. One message met twice is the same; the rest of the order only makes it total.
-    fn join(&mut self, other: Decision) {
+    pub(super) fn join(&mut self, other: Decision) {
         let order = self.at.cmp(&other.at).then_with(|| self.weight().cmp(&other.weight()));
         match (order, other) {
             (std::cmp::Ordering::Less, other) => *self = other,
@@ -78,16 +78,6 @@ impl Decision {
     }
 }
 
-/// Joins one decision into those that are known.
-pub(super) fn merge(decided: &mut BTreeMap<String, Decision>, key: String, decision: Decision) {
-    match decided.entry(key) {
-        Entry::Vacant(entry) => {
-            entry.insert(decision);
-        }
-        Entry::Occupied(mut entry) => entry.get_mut().join(decision),
-    }
-}
-
 impl CallState {
     /// Notes a decision about this call and the one of the key `other`; the archive says when.
     pub fn decide(
@@ -98,7 +88,7 @@ impl CallState {
         confidence: f64,
     ) -> &mut Self {
         let decision = Decision { at: Offset(0), tie, rule: rule.into(), confidence };
-        merge(&mut self.decided, other.into(), decision);
+        self.decided.join(other.into(), decision, Decision::join);
         self
     }
 
@@ -129,7 +119,7 @@ impl CallState {
 
     /// This call as another one takes it up as its leg: everything but what was decided about it.
     pub fn as_leg(&self) -> CallState {
-        CallState { decided: BTreeMap::new(), ..self.whole().into_owned() }
+        CallState { decided: SortedMap::new(), ..self.whole().into_owned() }
     }
 
     /// Keys of related calls: those that the source named, and those that were decided.

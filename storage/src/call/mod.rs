@@ -9,11 +9,12 @@ mod decided;
 mod disposition;
 mod row;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Micros, Offset};
+use crate::sorted_map::SortedMap;
 
 pub use decided::{Decision, LEG, Tie};
 pub use disposition::Disposition;
@@ -142,11 +143,11 @@ pub struct Track {
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Ranked<Disposition>>,
     /// Text columns.
-    #[serde(rename = "t", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub text: BTreeMap<Text, Ranked<String>>,
+    #[serde(rename = "t", default, skip_serializing_if = "SortedMap::is_empty")]
+    pub text: SortedMap<Text, Ranked<String>>,
     /// Number columns.
-    #[serde(rename = "n", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub number: BTreeMap<Number, Ranked<i64>>,
+    #[serde(rename = "n", default, skip_serializing_if = "SortedMap::is_empty")]
+    pub number: SortedMap<Number, Ranked<i64>>,
     /// What was seen.
     #[serde(rename = "m", default, skip_serializing_if = "BTreeSet::is_empty")]
     pub marks: BTreeSet<Mark>,
@@ -183,14 +184,14 @@ pub struct CallState {
     #[serde(rename = "c", default)]
     pub call: Track,
     /// Attempts to reach one endpoint, by the source's key for them.
-    #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub legs: BTreeMap<String, Track>,
+    #[serde(rename = "l", default, skip_serializing_if = "SortedMap::is_empty")]
+    pub legs: SortedMap<String, Track>,
     /// Collected digits, by collection.
-    #[serde(rename = "d", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub dtmf: BTreeMap<String, Ranked<String>>,
+    #[serde(rename = "d", default, skip_serializing_if = "SortedMap::is_empty")]
+    pub dtmf: SortedMap<String, Ranked<String>>,
     /// Other fields worth showing.
-    #[serde(rename = "x", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<String, Ranked<String>>,
+    #[serde(rename = "x", default, skip_serializing_if = "SortedMap::is_empty")]
+    pub attributes: SortedMap<String, Ranked<String>>,
     /// Keys of related calls of the same source.
     #[serde(rename = "k", default, skip_serializing_if = "BTreeSet::is_empty")]
     pub related: BTreeSet<String>,
@@ -198,17 +199,17 @@ pub struct CallState {
     #[serde(rename = "f", default, skip_serializing_if = "BTreeSet::is_empty")]
     pub transfers: BTreeSet<String>,
     /// Holds, by fingerprint of the message.
-    #[serde(rename = "h", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub holds: BTreeMap<String, Hold>,
+    #[serde(rename = "h", default, skip_serializing_if = "SortedMap::is_empty")]
+    pub holds: SortedMap<String, Hold>,
     /// Entities that hung up, each with when.
-    #[serde(rename = "q", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub releases: BTreeMap<String, Stamp>,
+    #[serde(rename = "q", default, skip_serializing_if = "SortedMap::is_empty")]
+    pub releases: SortedMap<String, Stamp>,
     /// Recordings that were linked by decision: where in the log that was last decided, and whether they still are.
-    #[serde(rename = "w", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub links: BTreeMap<String, (Offset, bool)>,
+    #[serde(rename = "w", default, skip_serializing_if = "SortedMap::is_empty")]
+    pub links: SortedMap<String, (Offset, bool)>,
     /// What was last decided about this call and others of the same source, by their keys.
-    #[serde(rename = "y", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub decided: BTreeMap<String, Decision>,
+    #[serde(rename = "y", default, skip_serializing_if = "SortedMap::is_empty")]
+    pub decided: SortedMap<String, Decision>,
     /// Recording ids.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeSet::is_empty")]
     pub recordings: BTreeSet<String>,
@@ -246,14 +247,14 @@ impl Track {
     pub fn text(&mut self, field: Text, rank: Rank, value: impl Into<String>) -> &mut Self {
         let value = value.into();
         if !value.is_empty() {
-            merge_entry(&mut self.text, field, Ranked(rank, value));
+            self.text.join(field, Ranked(rank, value), greater);
         }
         self
     }
 
     /// Claims a number.
     pub fn number(&mut self, field: Number, rank: Rank, value: i64) -> &mut Self {
-        merge_entry(&mut self.number, field, Ranked(rank, value));
+        self.number.join(field, Ranked(rank, value), greater);
         self
     }
 
@@ -290,8 +291,8 @@ impl Track {
         merge_first(&mut self.answer, other.answer);
         merge_end(&mut self.end, other.end);
         merge_option(&mut self.outcome, other.outcome);
-        other.text.into_iter().for_each(|(key, value)| merge_entry(&mut self.text, key, value));
-        other.number.into_iter().for_each(|(key, value)| merge_entry(&mut self.number, key, value));
+        self.text.join_all(other.text, greater);
+        self.number.join_all(other.number, greater);
         self.marks.extend(other.marks);
     }
 }
@@ -299,21 +300,21 @@ impl Track {
 impl CallState {
     /// The leg of this key, made if it is new.
     pub fn leg(&mut self, key: impl Into<String>) -> &mut Track {
-        self.legs.entry(key.into()).or_default()
+        self.legs.slot(key.into())
     }
 
     /// Claims an attribute; an empty one says nothing.
     pub fn attribute(&mut self, name: impl Into<String>, value: impl Into<String>) -> &mut Self {
         let value = value.into();
         if !value.is_empty() {
-            merge_entry(&mut self.attributes, name.into(), Ranked(Rank::Message, value));
+            self.attributes.join(name.into(), Ranked(Rank::Message, value), greater);
         }
         self
     }
 
     /// Notes collected digits.
     pub fn digits(&mut self, collection: impl Into<String>, digits: impl Into<String>) -> &mut Self {
-        merge_entry(&mut self.dtmf, collection.into(), Ranked(Rank::Message, digits.into()));
+        self.dtmf.join(collection.into(), Ranked(Rank::Message, digits.into()), greater);
         self
     }
 
@@ -325,13 +326,13 @@ impl CallState {
         held: bool,
         at: Stamp,
     ) -> &mut Self {
-        merge_hold(&mut self.holds, fingerprint.into(), Hold { party: party.into(), held, at });
+        self.holds.join(fingerprint.into(), Hold { party: party.into(), held, at }, join_hold);
         self
     }
 
     /// Notes that this entity hung up; which side of the call it is, the whole call tells.
     pub fn released(&mut self, entity: impl Into<String>, at: Stamp) -> &mut Self {
-        merge_release(&mut self.releases, entity.into(), at);
+        self.releases.join(entity.into(), at, join_release);
         self
     }
 
@@ -364,17 +365,15 @@ impl CallState {
     /// source itself sent the latest, of ends by receipt the earliest delivery; otherwise the greater value.
     pub fn merge(&mut self, other: CallState) {
         self.call.merge(other.call);
-        for (key, leg) in other.legs {
-            self.leg(key).merge(leg);
-        }
-        other.dtmf.into_iter().for_each(|(key, value)| merge_entry(&mut self.dtmf, key, value));
-        other.attributes.into_iter().for_each(|(key, value)| merge_entry(&mut self.attributes, key, value));
+        self.legs.join_all(other.legs, Track::merge);
+        self.dtmf.join_all(other.dtmf, greater);
+        self.attributes.join_all(other.attributes, greater);
         self.related.extend(other.related);
         self.transfers.extend(other.transfers);
-        other.holds.into_iter().for_each(|(key, value)| merge_hold(&mut self.holds, key, value));
-        other.releases.into_iter().for_each(|(key, at)| merge_release(&mut self.releases, key, at));
-        other.links.into_iter().for_each(|(key, value)| merge_entry(&mut self.links, key, value));
-        other.decided.into_iter().for_each(|(key, value)| decided::merge(&mut self.decided, key, value));
+        self.holds.join_all(other.holds, join_hold);
+        self.releases.join_all(other.releases, join_release);
+        self.links.join_all(other.links, greater);
+        self.decided.join_all(other.decided, Decision::join);
         self.recordings.extend(other.recordings);
         merge_seen(&mut self.seen, other.seen);
     }
@@ -406,42 +405,27 @@ fn merge_option<T: Ord>(slot: &mut Option<T>, new: Option<T>) {
     }
 }
 
-fn merge_entry<K: Ord, T: Ord>(map: &mut BTreeMap<K, T>, key: K, value: T) {
-    match map.entry(key) {
-        std::collections::btree_map::Entry::Vacant(entry) => {
-            entry.insert(value);
-        }
-        std::collections::btree_map::Entry::Occupied(mut entry) => {
-            if value > *entry.get() {
-                entry.insert(value);
-            }
-        }
+fn greater<T: Ord>(known: &mut T, new: T) {
+    if new > *known {
+        *known = new;
     }
 }
 
-fn merge_hold(map: &mut BTreeMap<String, Hold>, key: String, value: Hold) {
-    match map.entry(key) {
-        std::collections::btree_map::Entry::Vacant(entry) => {
-            entry.insert(value);
-        }
-        std::collections::btree_map::Entry::Occupied(mut entry) => {
-            let mut at = Some(entry.get().at);
-            merge_first(&mut at, Some(value.at));
-            let hold = entry.get_mut();
-            hold.at = at.unwrap_or(value.at);
-            // One fingerprint is one message, so party and direction agree; the greater keeps the law if they do not.
-            if (&value.party, value.held) > (&hold.party, hold.held) {
-                hold.party = value.party;
-                hold.held = value.held;
-            }
-        }
+fn join_hold(hold: &mut Hold, value: Hold) {
+    let mut at = Some(hold.at);
+    merge_first(&mut at, Some(value.at));
+    hold.at = at.unwrap_or(value.at);
+    // One fingerprint is one message, so party and direction agree; the greater keeps the law if they do not.
+    if (&value.party, value.held) > (&hold.party, hold.held) {
+        hold.party = value.party;
+        hold.held = value.held;
     }
 }
 
-fn merge_release(map: &mut BTreeMap<String, Stamp>, key: String, at: Stamp) {
-    let mut slot = map.get(&key).copied();
+fn join_release(known: &mut Stamp, at: Stamp) {
+    let mut slot = Some(*known);
     merge_end(&mut slot, Some(at));
-    map.insert(key, slot.unwrap_or(at));
+    *known = slot.unwrap_or(at);
 }
 
 fn merge_seen(slot: &mut Option<Seen>, new: Option<Seen>) {

@@ -14,6 +14,7 @@ use self::direction::{calling_entity, is_person};
 use self::times::{at, clock, first_stamp, span};
 use super::{CallState, Disposition, LEG, Mark, Number, Rank, Stamp, Text};
 use crate::event::{Micros, Source, call_id};
+use crate::sorted_map::SortedMap;
 
 /// One row of `calls`, without tenant, key and bookkeeping. Times in microseconds UTC, durations in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,7 +78,7 @@ struct View<'a> {
     state: &'a CallState,
     source: Source,
     closed: bool,
-    direction: String,
+    direction: &'a str,
     inbound: bool,
 }
 
@@ -89,6 +90,11 @@ impl CallState {
             row.state = LEG;
         }
         row
+    }
+
+    /// Whether the row shows an end, as far as messages tell: it may time out, too.
+    pub fn is_closed(&self, source: Source) -> bool {
+        View::new(&self.whole(), source).closed
     }
 
     /// The start that the row shows, for less than the whole row costs.
@@ -152,7 +158,7 @@ impl<'a> View<'a> {
             dtmf: plain(&self.state.dtmf),
             attributes: plain(&self.state.attributes),
             external_id: call.get(Text::ExternalId).map(str::to_owned),
-            direction: self.direction.clone(),
+            direction: self.direction.to_owned(),
             ..CallRow::default()
         };
         row.own_number = self.own_number(&row);
@@ -184,7 +190,7 @@ impl<'a> View<'a> {
 
     fn own_number(&self, row: &CallRow) -> Option<String> {
         let sent = self.state.call.get(Text::OwnNumber).map(user_part);
-        sent.or_else(|| match self.direction.as_str() {
+        sent.or_else(|| match self.direction {
             "in" if self.kazoo() => row.to_number.clone(),
             "out" if self.kazoo() => row.from_number.clone(),
             _ => None,
@@ -222,6 +228,6 @@ fn user_part(number: &str) -> String {
     number.split_once('@').map_or(number, |(user, _)| user).to_owned()
 }
 
-fn plain(map: &BTreeMap<String, super::Ranked<String>>) -> BTreeMap<String, String> {
+fn plain(map: &SortedMap<String, super::Ranked<String>>) -> BTreeMap<String, String> {
     map.iter().map(|(key, value)| (key.clone(), value.1.clone())).collect()
 }

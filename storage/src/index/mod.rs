@@ -35,6 +35,8 @@ pub(crate) struct Runs<const V: usize> {
     directory: PathBuf,
     identity: String,
     until: Option<Offset>,
+    /// It lacks entries from before, until [`Runs::complete`].
+    lacking: bool,
     runs: Vec<(u64, Arc<Run<V>>)>,
     /// The number of the next run; none is used twice while the directory is open.
     next: u64,
@@ -54,13 +56,14 @@ impl<const V: usize> Runs<V> {
             directory: directory.to_owned(),
             identity: identity.to_owned(),
             until: None,
+            lacking: false,
             runs: Vec::new(),
             next: 1,
         };
         match index.load() {
             Err(Error::Corrupt(reason)) => {
                 tracing::warn!(%reason, "threw an index away; it will be made again");
-                index.commit(Vec::new(), None)?;
+                index.clear()?;
             }
             loaded => loaded?,
         }
@@ -92,8 +95,9 @@ impl<const V: usize> Runs<V> {
         View { runs: self.runs.iter().map(|(_, run)| Arc::clone(run)).collect() }
     }
 
-    /// Adds entries, in any order, and states that the index is valid up to and including `until`. `stamp` is the
-    /// highest receive time of the entries. Durable when it returns; nothing has changed when it fails.
+    /// Adds entries, in any order, and states that the index is valid up to and including `until`, unless it lacks
+    /// older ones. `stamp` is the highest receive time of the entries. Durable when it returns; nothing has changed when
+    /// it fails.
     ///
     /// A key may have many values. An entry that is added again counts once or more, as merges happen.
     ///
@@ -105,11 +109,12 @@ impl<const V: usize> Runs<V> {
             let directory = self.directory.display();
             return Err(Error::Conflict(format!("index `{directory}` would go back to offset {until}")));
         }
-        self.put(entries, until, stamp, Some(until))
+        let valid = (!self.lacking).then_some(until);
+        self.put(entries, until, stamp, valid)
     }
 
     /// Adds entries of an index that is being made again: it is not valid, and a restart throws it away, until
-    /// [`Runs::add`] (with no entries, say) states an offset. `highest` is the highest offset of the entries.
+    /// [`Runs::complete`]. `highest` is the highest offset of the entries.
     ///
     /// # Errors
     /// `Conflict` when the index is valid ([`Runs::clear`] it first), and as [`Runs::add`].
@@ -119,6 +124,16 @@ impl<const V: usize> Runs<V> {
             return Err(Error::Conflict(format!("index `{directory}` is not being made again")));
         }
         self.put(entries, highest, stamp, None)
+    }
+
+    /// States that the index has everything up to and including `until`.
+    ///
+    /// # Errors
+    /// `Io`; nothing has changed then.
+    pub fn complete(&mut self, until: Offset) -> Result<(), Error> {
+        self.commit(self.runs.clone(), Some(until))?;
+        self.lacking = false;
+        Ok(())
     }
 
     fn put(
@@ -168,7 +183,9 @@ impl<const V: usize> Runs<V> {
     /// # Errors
     /// `Io`; nothing has changed then.
     pub fn clear(&mut self) -> Result<(), Error> {
-        self.commit(Vec::new(), None)
+        self.commit(Vec::new(), None)?;
+        self.lacking = true;
+        Ok(())
     }
 
     /// Bytes of memory that filters and fences take.
@@ -224,18 +241,16 @@ impl<const V: usize> View<V> {
         View { runs: Arc::new([]) }
     }
 
-    /// Gives every value of the key: runs oldest first, ascending within a run. So they come in the order of the log
-    /// if values begin with the offset, big endian.
+    /// Gives the values of the key until it is enough: runs oldest first, ascending within a run. So they come in the
+    /// order of the log if values begin with the offset, big endian.
     ///
     /// # Errors
     /// `Corrupt` when a block that may have the key is damaged, never a wrong answer; `Io`.
-    pub fn each(&self, key: u128, mut found: impl FnMut(&[u8; V])) -> Result<(), Error> {
-        let mut found = |value: &[u8; V]| {
-            found(value);
-            ControlFlow::Continue(())
-        };
+    pub fn each(&self, key: u128, mut found: impl FnMut(&[u8; V]) -> ControlFlow<()>) -> Result<(), Error> {
         for run in self.runs.iter() {
-            let _ = run.search(key, &mut found)?;
+            if run.search(key, &mut found)?.is_break() {
+                break;
+            }
         }
         Ok(())
     }
@@ -246,15 +261,10 @@ impl<const V: usize> View<V> {
     /// As [`View::each`].
     pub fn first(&self, key: u128) -> Result<Option<[u8; V]>, Error> {
         let mut first = None;
-        let mut found = |value: &[u8; V]| {
+        self.each(key, |value| {
             first = Some(*value);
             ControlFlow::Break(())
-        };
-        for run in self.runs.iter() {
-            if run.search(key, &mut found)?.is_break() {
-                break;
-            }
-        }
+        })?;
         Ok(first)
     }
 }

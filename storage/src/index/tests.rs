@@ -38,7 +38,10 @@ fn open(directory: &Path) -> Runs<4> {
 
 fn values(view: &View<4>, key: u128) -> Result<Vec<Small>, Error> {
     let mut values = Vec::new();
-    view.each(key, |value| values.push(*value))?;
+    view.each(key, |value| {
+        values.push(*value);
+        ControlFlow::Continue(())
+    })?;
     Ok(values)
 }
 
@@ -200,7 +203,9 @@ fn an_index_that_was_not_filled_to_the_end_is_thrown_away() {
     assert!(run_files(directory.path()).is_empty());
     index.fill(entries(0..9_000, 1), Offset(70), 5).expect("filled");
     index.fill(entries(9_000..40_000, 1), Offset(30), 9).expect("filled");
-    index.add(Vec::new(), Offset(80), 0).expect("finished");
+    index.add(Vec::new(), Offset(80), 0).expect("added");
+    assert_eq!(index.until(), None, "it lacks what it had before");
+    index.complete(Offset(80)).expect("finished");
     drop(index);
     let mut index = open(directory.path());
     assert_eq!((index.until(), index.entries()), (Some(Offset(80)), 40_000));

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 
 use datafusion::prelude::{SessionContext, ident};
-use deltalake::kernel::Action;
-use futures::TryStreamExt;
 
 use super::Table;
 use crate::error::Error;
@@ -33,12 +31,9 @@ impl Table {
     }
 
     async fn small_files(&self) -> Result<Option<HashSet<String>>, Error> {
-        let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
-        let mut partitions: BTreeMap<[String; 2], Vec<(i64, String)>> = BTreeMap::new();
-        for file in files.iter().filter(|file| file.size() < SMALL_BYTES) {
-            let values = file.partition_values_map();
-            let partition = ["day", "tier"].map(|name| values.get(name).cloned().flatten().unwrap_or_default());
-            partitions.entry(partition).or_default().push((file.size(), file.path().into_owned()));
+        let mut partitions: BTreeMap<(String, String), Vec<(i64, String)>> = BTreeMap::new();
+        for file in self.files().await?.into_iter().filter(|file| file.bytes < SMALL_BYTES) {
+            partitions.entry((file.day, file.tier)).or_default().push((file.bytes, file.path));
         }
         let crowded = partitions.into_values().find(|files| files.len() >= JOINED_FILES);
         Ok(crowded.map(|mut files| {
@@ -53,14 +48,9 @@ impl Table {
     }
 
     async fn join(&mut self, session: &SessionContext, order: &[&str], paths: HashSet<String>) -> Result<(), Error> {
-        let provider = self.handle.table_provider().with_session(std::sync::Arc::clone(&self.session));
-        let provider = provider.with_file_paths(paths.iter().cloned()).await?;
-        let frame = self.as_stored(session.read_table(provider)?)?;
+        let frame = self.as_stored(session.read_table(self.provider_of(paths.iter().cloned()).await?)?)?;
         let sorted = frame.sort(order.iter().map(|column| ident(*column).sort(true, false)).collect())?;
         let adds = self.write(sorted.execute_stream().await?).await?;
-        let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
-        let removed = files.iter().filter(|file| paths.contains(file.path().as_ref()));
-        let removed = removed.map(|file| (Action::Remove(file.remove_action(false)), file.size())).collect();
-        self.replace(removed, adds).await
+        self.swap(adds, |file| paths.contains(&file.path)).await
     }
 }

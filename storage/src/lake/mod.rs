@@ -10,29 +10,28 @@
 mod history;
 mod join;
 pub mod read;
+#[cfg(test)]
+mod rules;
+mod write;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::config::SpillCompression;
+use datafusion::execution::SessionState;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, cast, ident};
 use deltalake::kernel::engine::arrow_conversion::TryFromArrow;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
-use deltalake::kernel::{Action, StructType, Transaction};
+use deltalake::kernel::{Action, LogicalFileView, StructType, Transaction};
+use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::{DeltaOperation, SaveMode};
-use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use futures::TryStreamExt;
-use object_store::ObjectStore;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
+use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
 use crate::error::{Context, Error};
@@ -43,13 +42,43 @@ use crate::schema;
 pub use datafusion::execution::object_store::ObjectStoreUrl;
 pub use deltalake::kernel::Add;
 pub use history::Version;
+pub use write::{Effort, Writer};
+
+use self::write::Columns;
 
 /// The shared application id of every commit that removes files.
 const REMOVER: &str = "trunklog/remover";
 /// Commits between checkpoints.
 const CHECKPOINT_EVERY: u64 = 100;
-/// A file of this size is full: the next row begins another.
-const FILE_BYTES: u64 = 128 << 20;
+
+/// One file of a table.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// As the commits name it.
+    pub path: String,
+    /// Its day, as the table names it.
+    pub day: String,
+    /// Its tier; empty in `events`.
+    pub tier: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: i64,
+}
+
+impl File {
+    fn of(file: &LogicalFileView) -> File {
+        let values = file.partition_values_map();
+        let value = |name: &str| values.get(name).cloned().flatten().unwrap_or_default();
+        File {
+            path: file.path().into_owned(),
+            day: value("day"),
+            tier: value("tier"),
+            rows: file.num_records().unwrap_or_default() as u64,
+            bytes: file.size(),
+        }
+    }
+}
 
 /// One Delta table and the log offset up to which it has read.
 pub struct Table {
@@ -58,7 +87,7 @@ pub struct Table {
     handle: DeltaTable,
     /// Last offset that is in the table.
     pub watermark: Option<Offset>,
-    bloom: &'static [&'static str],
+    columns: Columns,
     since_checkpoint: u64,
     /// The outcome of the last commit is not known: it may have landed.
     in_doubt: bool,
@@ -111,8 +140,23 @@ impl Table {
     /// # Errors
     /// If the table cannot be read or made.
     pub async fn calls(place: &Place<'_>) -> Result<Table, Error> {
-        let bloom = &["call_id", "call_key", "from_number", "to_number"];
-        Table::open(place, "calls", &schema::calls_table(), &["day", "tier"], bloom).await
+        let columns = Columns {
+            bloom: &["call_id", "call_key", "from_number", "to_number"],
+            unique: &[
+                "call_id",
+                "call_key",
+                "started_at",
+                "ringing_at",
+                "answered_at",
+                "ended_at",
+                "first_received_at",
+                "last_received_at",
+                "first_offset",
+                "last_offset",
+                "fold",
+            ],
+        };
+        Table::open(place, "calls", &schema::calls_table(), &["day", "tier"], columns).await
     }
 
     /// Opens or makes `recordings`.
@@ -120,8 +164,11 @@ impl Table {
     /// # Errors
     /// If the table cannot be read or made.
     pub async fn recordings(place: &Place<'_>) -> Result<Table, Error> {
-        let bloom = &["recording_id", "call_id", "sha256", "uploaded_as"];
-        Table::open(place, "recordings", &schema::recordings_table(), &["day", "tier"], bloom).await
+        let columns = Columns {
+            bloom: &["recording_id", "call_id", "sha256", "uploaded_as"],
+            unique: &["recording_id", "sha256", "uploaded_as", "object", "received_at", "fold"],
+        };
+        Table::open(place, "recordings", &schema::recordings_table(), &["day", "tier"], columns).await
     }
 
     /// Opens or makes `events`.
@@ -129,8 +176,11 @@ impl Table {
     /// # Errors
     /// If the table cannot be read or made.
     pub async fn events(place: &Place<'_>) -> Result<Table, Error> {
-        let bloom = &["event_id", "call_key", "fingerprint"];
-        Table::open(place, "events", &schema::events_table(), &["day"], bloom).await
+        let columns = Columns {
+            bloom: &["event_id", "call_key", "fingerprint"],
+            unique: &["event_id", "received_at", "occurred_at", "offset", "payload", "fingerprint"],
+        };
+        Table::open(place, "events", &schema::events_table(), &["day"], columns).await
     }
 
     async fn open(
@@ -138,7 +188,7 @@ impl Table {
         name: &'static str,
         schema: &arrow::datatypes::SchemaRef,
         partitions: &[&str],
-        bloom: &'static [&'static str],
+        columns: Columns,
     ) -> Result<Table, Error> {
         let directory = place.directory.join(name);
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
@@ -162,9 +212,9 @@ impl Table {
         if handle.verify_deltatable_existence().await? {
             handle.load().await?;
         } else {
-            let columns =
+            let fields =
                 StructType::try_from_arrow(schema.as_ref()).map_err(|error| Error::Config(error.to_string()))?;
-            let columns: Vec<_> = columns.fields().cloned().collect();
+            let fields: Vec<_> = fields.fields().cloned().collect();
             let properties = [
                 ("delta.dataSkippingNumIndexedCols", Some("16")),
                 // Longer than any setting of how long superseded files are kept, so that vacuum still knows them.
@@ -173,7 +223,7 @@ impl Table {
             handle = handle
                 .create()
                 .with_table_name(name)
-                .with_columns(columns)
+                .with_columns(fields)
                 .with_partition_columns(partitions.iter().copied())
                 .with_configuration(properties)
                 .await?;
@@ -184,7 +234,7 @@ impl Table {
             application,
             handle,
             watermark: None,
-            bloom,
+            columns,
             since_checkpoint: 0,
             in_doubt: false,
             session: Arc::clone(&place.session),
@@ -233,18 +283,14 @@ impl Table {
         Ok(handle.table_provider().with_session(Arc::clone(&self.session)).await?)
     }
 
-    /// Appends rows and moves the watermark, in one commit.
+    /// Appends the rows of these files and moves the watermark, in one commit.
     ///
     /// # Errors
     /// `Conflict` when another writer moved the watermark; other errors leave the table as it was.
-    pub async fn fold(&mut self, rows: Vec<RecordBatch>, until: Offset) -> Result<(), Error> {
-        let mut writer = self.writer()?;
-        for batch in rows.into_iter().filter(|batch| batch.num_rows() > 0) {
-            writer.write(batch).await?;
-        }
-        let adds = writer.flush().await?;
-        let written: i64 = adds.iter().map(|add| add.size).sum();
-        self.commit(adds.into_iter().map(Action::Add).collect(), Some(until), false).await?;
+    pub async fn fold(&mut self, files: Vec<Add>, until: Offset) -> Result<(), Error> {
+        let written: i64 = files.iter().map(|add| add.size).sum();
+        let committed = self.commit(files.iter().cloned().map(Action::Add).collect(), Some(until), false).await;
+        self.keep_only_if(committed, &files).await?;
         metrics::counter!("trunklog_fold_written_bytes_total", "table" => self.name).increment(written.unsigned_abs());
         Ok(())
     }
@@ -262,19 +308,63 @@ impl Table {
         Ok(())
     }
 
-    /// Replaces the files of these days (`None`: of all) by files with the same calls, in one commit.
+    /// Replaces files by others with the same calls, in one commit; `is_replaced` is asked with path, day and tier of
+    /// each file.
     ///
     /// # Errors
     /// As [`Table::fold`].
-    pub async fn swap(&mut self, adds: Vec<Add>, days: Option<&[String]>) -> Result<(), Error> {
+    pub async fn swap(&mut self, adds: Vec<Add>, is_replaced: impl Fn(&File) -> bool) -> Result<(), Error> {
         self.settle().await?;
         let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
-        let in_days = files.iter().filter(|file| {
-            let day = file.partition_values_map().get("day").cloned().flatten().unwrap_or_default();
-            days.is_none_or(|days| days.contains(&day))
-        });
-        let removed = in_days.map(|file| (Action::Remove(file.remove_action(false)), file.size())).collect();
+        let replaced = files.iter().filter(|file| is_replaced(&File::of(file)));
+        let removed = replaced.map(|file| (Action::Remove(file.remove_action(false)), file.size())).collect();
         self.replace(removed, adds).await
+    }
+
+    /// Gives up the files of a commit that is known to have failed.
+    async fn keep_only_if(&mut self, committed: Result<(), Error>, files: &[Add]) -> Result<(), Error> {
+        if committed.is_err() && !self.in_doubt {
+            self.discard(files).await;
+        }
+        committed
+    }
+
+    /// Removes files that no commit names, as far as that can be told: what stays is found by a vacuum.
+    pub async fn discard(&mut self, adds: &[Add]) {
+        let unnamed = async {
+            self.handle.update_state().await?;
+            let named: HashSet<String> = self.files().await?.into_iter().map(|file| file.path).collect();
+            let store = self.handle.log_store().object_store(None);
+            for add in adds.iter().filter(|add| !named.contains(&add.path)) {
+                let path = object_store::path::Path::parse(&add.path).map_err(object_store::Error::from);
+                store.delete(&path.map_err(DeltaTableError::from)?).await.map_err(DeltaTableError::from)?;
+            }
+            Ok::<(), Error>(())
+        };
+        if let Err(error) = unnamed.await {
+            tracing::warn!(%error, table = self.name, "files that were written in vain are left to the next vacuum");
+        }
+    }
+
+    /// The files of the pinned version.
+    ///
+    /// # Errors
+    /// If the snapshot cannot be read.
+    pub async fn files(&self) -> Result<Vec<File>, Error> {
+        let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
+        Ok(files.iter().map(File::of).collect())
+    }
+
+    /// The pinned table with no other files than these.
+    ///
+    /// # Errors
+    /// If the snapshot cannot be read.
+    pub async fn provider_of(
+        &self,
+        paths: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Arc<dyn TableProvider>, Error> {
+        let provider = self.handle.table_provider().with_session(Arc::clone(&self.session));
+        Ok(provider.with_file_paths(paths).await?)
     }
 
     /// Commits the exchange of files that hold the same rows; the removed ones come with their sizes in bytes.
@@ -282,11 +372,9 @@ impl Table {
         let read: i64 = removed.iter().map(|(_, size)| size).sum();
         let written: i64 = adds.iter().map(|add| add.size).sum();
         let mut actions: Vec<Action> = removed.into_iter().map(|(action, _)| action).collect();
-        for mut add in adds {
-            add.data_change = false;
-            actions.push(Action::Add(add));
-        }
-        self.commit(actions, None, true).await?;
+        actions.extend(adds.iter().cloned().map(|add| Action::Add(Add { data_change: false, ..add })));
+        let committed = self.commit(actions, None, true).await;
+        self.keep_only_if(committed, &adds).await?;
         metrics::counter!("trunklog_compaction_removed_bytes_total", "table" => self.name)
             .increment(read.unsigned_abs());
         metrics::counter!("trunklog_compaction_written_bytes_total", "table" => self.name)
@@ -294,37 +382,16 @@ impl Table {
         Ok(())
     }
 
-    /// Files of the pinned version.
-    #[cfg(test)]
-    pub async fn file_count(&self) -> Result<usize, Error> {
-        Ok(self.handle.get_active_add_actions_by_predicate(None).try_collect::<Vec<_>>().await?.len())
-    }
-
     /// Rows per (day, tier) of the pinned version.
     ///
     /// # Errors
     /// If the snapshot cannot be read.
     pub async fn rows_by_partition(&self) -> Result<HashMap<(String, String), u64>, Error> {
-        let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
         let mut rows = HashMap::new();
-        for file in files {
-            let values = file.partition_values_map();
-            let value = |name: &str| values.get(name).cloned().flatten().unwrap_or_default();
-            *rows.entry((value("day"), value("tier"))).or_default() += file.num_records().unwrap_or_default() as u64;
+        for file in self.files().await? {
+            *rows.entry((file.day, file.tier)).or_default() += file.rows;
         }
         Ok(rows)
-    }
-
-    /// Writes rows into new files that no commit names yet.
-    ///
-    /// # Errors
-    /// If rows cannot be had or files not be written.
-    pub async fn write(&self, mut rows: SendableRecordBatchStream) -> Result<Vec<Add>, Error> {
-        let mut writer = self.writer()?;
-        while let Some(batch) = rows.try_next().await? {
-            writer.write(batch).await?;
-        }
-        Ok(writer.flush().await?)
     }
 
     /// The columns of the frame as this table stores them.
@@ -332,29 +399,10 @@ impl Table {
     /// # Errors
     /// If the frame lacks one.
     pub fn as_stored(&self, frame: DataFrame) -> Result<DataFrame, Error> {
-        let schema = self.writer()?.arrow_schema();
+        let schema = self.stored_schema()?;
         let columns = schema.fields().iter();
         let columns = columns.map(|field| cast(ident(field.name()), field.data_type().clone()).alias(field.name()));
         Ok(frame.select(columns.collect::<Vec<_>>())?)
-    }
-
-    /// The schema in which rows are written.
-    ///
-    /// # Errors
-    /// If the table is not loaded.
-    pub fn stored_schema(&self) -> Result<arrow::datatypes::SchemaRef, Error> {
-        Ok(self.writer()?.arrow_schema())
-    }
-
-    fn writer(&self) -> Result<RecordBatchWriter, Error> {
-        let mut properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(DeltaTableError::from)?))
-            .set_max_row_group_row_count(Some(128 * 1024));
-        for column in self.bloom {
-            properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(*column), true);
-        }
-        let writer = RecordBatchWriter::for_table(&self.handle)?.with_writer_properties(properties.build());
-        Ok(writer.with_target_file_size(FILE_BYTES))
     }
 
     async fn commit(&mut self, actions: Vec<Action>, until: Option<Offset>, removes: bool) -> Result<(), Error> {
@@ -379,6 +427,10 @@ impl Table {
         }
         let mode = if removes { SaveMode::Overwrite } else { SaveMode::Append };
         let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
+        let first = actions.iter().find_map(|action| match action {
+            Action::Add(add) => Some(add.path.clone()),
+            _ => None,
+        });
         let before = self.version();
         self.in_doubt = true;
         let outcome = {
@@ -394,7 +446,13 @@ impl Table {
                 // The commit may have landed although its answer was lost: only the table can tell.
                 let before = self.watermark;
                 self.settle().await?;
-                if until.is_none() || self.watermark != until || before == until {
+                let landed = match (until, first) {
+                    (Some(_), _) => self.watermark == until && before != until,
+                    // Names of files are never used twice.
+                    (None, Some(first)) => self.files().await?.iter().any(|file| file.path == first),
+                    (None, None) => false,
+                };
+                if !landed {
                     return Err(error.into());
                 }
             }
@@ -416,8 +474,9 @@ impl Table {
             return Ok(false);
         }
         // Files first: a checkpoint forgets the tombstones by which they are found.
-        let vacuum = self.handle.clone().vacuum().with_retention_period(keep).with_enforce_retention_duration(false);
-        vacuum.await?;
+        // Those that no commit names, too: what a process left that was killed while it wrote.
+        let vacuum = self.handle.clone().vacuum().with_mode(VacuumMode::Full);
+        vacuum.with_retention_period(keep).with_enforce_retention_duration(false).await?;
         self.handle.load().await?;
         deltalake::checkpoints::create_checkpoint(&self.handle, None).await?;
         deltalake::checkpoints::cleanup_metadata(&self.handle, None).await?;

@@ -1,6 +1,5 @@
 //! The archive's own reads of the stored tables: states, homes, recent fingerprints, messages in order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -13,6 +12,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source};
 use crate::rows::{Keyed, State, decode_state, parse_day};
+use crate::sorted_map::SortedMap;
 
 /// A message of the `events` table, with what the fold had found out.
 pub struct StoredEvent {
@@ -54,13 +54,13 @@ fn scan(
     Ok(frame.select(columns)?)
 }
 
-/// The id and home day (days since 1970-01-01) of every matching row, a batch at a time.
+/// The id and home day (days since 1970-01-01) of every row, or of those that match, a batch at a time.
 pub async fn homes<S: State>(
     session: &SessionContext,
     table: &Arc<dyn TableProvider>,
-    filter: Expr,
+    filter: Option<Expr>,
 ) -> Result<impl Stream<Item = Result<Vec<(Arc<str>, i32)>, Error>> + use<S>, Error> {
-    let frame = scan(session, table, Some(filter), vec![col(S::ID), as_text("day")])?;
+    let frame = scan(session, table, filter, vec![col(S::ID), as_text("day")])?;
     let stream = frame.execute_stream().await?;
     Ok(stream.map(|batch| {
         let batch = batch?;
@@ -246,7 +246,7 @@ fn decode_messages(batch: &RecordBatch) -> Result<Vec<StoredEvent>, Error> {
     for row in 0..batch.num_rows() {
         let entries = headers.value(row);
         let (names, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
-        let headers: BTreeMap<String, String> =
+        let headers: SortedMap<String, String> =
             (0..entries.len()).map(|entry| (names.value(entry).to_owned(), values.value(entry).to_owned())).collect();
         messages.push(StoredEvent {
             offset: Offset(offsets.value(row).cast_unsigned()),

@@ -178,11 +178,17 @@ async fn decide_all(archive: &Archive, cases: &[Case]) -> Result<(), Error> {
     let ids: HashSet<Arc<str>> = cases.iter().map(|case| Arc::clone(&case.id)).chain(targets).collect();
     let mut known = lookup::calls(archive, &ids).await?;
     for case in cases {
+        let leg = lookup::call(archive, &case.id, &mut known).await?;
         let target = target(archive, case, &mut known).await?;
-        let Some((leg, target)) = known.get(&case.id).zip(target) else { continue };
-        let events = decide(leg, &target);
+        let Some((leg, target)) = leg.zip(target) else { continue };
+        let events = decide(&leg, &target);
         if !events.is_empty() {
             archive.append_patiently(&events, None).await?;
+            // The next decision rests on what this one made of them: two legs that name each other must not both go.
+            let left = target.leaves.as_deref().map(|left| case.id_of(left));
+            for id in [Some(&leg.id), Some(&target.call.id), left.as_ref()].into_iter().flatten() {
+                known.remove(id);
+            }
         }
     }
     Ok(())
@@ -203,7 +209,7 @@ async fn target(
     case: &Case,
     known: &mut HashMap<Arc<str>, KeyedCall>,
 ) -> Result<Option<Target>, Error> {
-    let Some(leg) = known.get(&case.id).cloned() else { return Ok(None) };
+    let Some(leg) = lookup::call(archive, &case.id, known).await? else { return Ok(None) };
     let present = leg.state.leg_of().map(|(key, decision)| (key.to_owned(), decision.clone()));
     let named = case.named.as_ref().filter(|_| present.is_some() || is_orphan(&leg));
     let named = match named {

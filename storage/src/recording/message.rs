@@ -8,8 +8,6 @@
 //! | `trunklog.link`, `trunklog.unlink` | trunklog | [`Linked`]; of two calls [`CallLinked`] |
 //! | `trunklog.fetch` | trunklog | [`Fetch`] |
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Probe, RecordingState, Text, recording_id};
@@ -17,6 +15,7 @@ use crate::call::{CallState, Mark};
 use crate::event::{Event, Source, new_event_id, now};
 use crate::fact::{CallRef, Decoded, RecordingFact};
 use crate::linker::CallLinked;
+use crate::sorted_map::SortedMap;
 
 /// Content type of an [`Upload`] event; the audio's own is in `media_type`.
 pub const UPLOAD_TYPE: &str = "application/vnd.trunklog.recording+json";
@@ -115,7 +114,7 @@ pub fn event(tenant: &str, kind: &str, call_key: Option<&str>, payload: &impl Se
         method: None,
         path: None,
         query: None,
-        headers: BTreeMap::new(),
+        headers: SortedMap::new(),
         content_type: Some("application/json".to_owned()),
         error: None,
         payload: payload.into(),

@@ -6,8 +6,7 @@ use arrow::array::{ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Record
 
 use super::{day_name, day_of, maps, texts, times, wholes};
 use crate::error::Error;
-use crate::event::{Event, Offset, hex};
-use crate::fact::Decoded;
+use crate::event::{Event, Micros, Offset, hex};
 use crate::schema;
 
 /// A message with what the archive found out about it.
@@ -17,29 +16,34 @@ pub struct LoggedEvent {
     pub event: Arc<Event>,
     /// Its offset.
     pub offset: Offset,
-    /// What it means.
-    pub decoded: Arc<Decoded>,
+    /// The time that the message itself carries.
+    pub occurred_at: Option<Micros>,
+    /// SHA-256 of the idempotency key.
+    pub fingerprint: [u8; 32],
+    /// Why it could not be understood.
+    pub error: Option<Arc<str>>,
     /// The first delivery, if this is another one.
     pub duplicate_of: Option<Arc<str>>,
 }
 
-fn event_columns(events: &[LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
+fn event_columns(events: &[&LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
     let each = || events.iter().map(|logged| &*logged.event);
-    let mut payload = BinaryBuilder::new();
+    let bytes = each().map(|event| event.payload.len()).sum();
+    let mut payload = BinaryBuilder::with_capacity(events.len(), bytes);
     each().for_each(|event| payload.append_value(&event.payload));
     let mut quarantined = BooleanBuilder::new();
-    events.iter().for_each(|logged| quarantined.append_value(logged.decoded.error.is_some()));
-    let fingerprints: Vec<String> = events.iter().map(|logged| hex(&logged.decoded.fingerprint)).collect();
+    events.iter().for_each(|logged| quarantined.append_value(logged.error.is_some()));
+    let fingerprints: Vec<String> = events.iter().map(|logged| hex(&logged.fingerprint)).collect();
     debug_assert_eq!(payload.len(), events.len());
     Ok(vec![
         texts(each().map(|event| Some(event.tenant.as_str()))),
         texts(each().map(|event| Some(event.source.as_str()))),
-        texts(events.iter().map(|logged| Some(logged.decoded.kind.as_str()))),
+        texts(each().map(|event| Some(event.kind.as_str()))),
         texts(each().map(|event| Some(event.id.as_str()))),
-        texts(events.iter().map(|logged| logged.decoded.call_key.as_deref())),
-        texts(events.iter().map(|logged| logged.decoded.call_key.as_deref())),
+        texts(each().map(|event| event.subject.as_deref())),
+        texts(each().map(|event| event.subject.as_deref())),
         times(each().map(|event| Some(event.received_at))),
-        times(events.iter().map(|logged| logged.decoded.occurred_at)),
+        times(events.iter().map(|logged| logged.occurred_at)),
         wholes(each().map(|_| Some(0))),
         wholes(events.iter().map(|logged| Some(logged.offset.0.cast_signed()))),
         texts(each().map(|event| event.method.as_deref())),
@@ -51,17 +55,17 @@ fn event_columns(events: &[LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
         texts(fingerprints.iter().map(|fingerprint| Some(fingerprint.as_str()))),
         texts(events.iter().map(|logged| logged.duplicate_of.as_deref())),
         Arc::new(quarantined.finish()),
-        texts(events.iter().map(|logged| logged.decoded.error.as_deref())),
+        texts(events.iter().map(|logged| logged.error.as_deref())),
     ])
 }
 
 /// Events as SQL shows them.
-pub fn events(events: &[LoggedEvent]) -> Result<RecordBatch, Error> {
+pub fn events(events: &[&LoggedEvent]) -> Result<RecordBatch, Error> {
     Ok(RecordBatch::try_new(schema::bare(&schema::events()), event_columns(events)?)?)
 }
 
 /// Events as stored, with their receive day.
-pub fn stored_events(events: &[LoggedEvent]) -> Result<RecordBatch, Error> {
+pub fn stored_events(events: &[&LoggedEvent]) -> Result<RecordBatch, Error> {
     let mut columns = event_columns(events)?;
     let structured = events.iter().map(|logged| Some(logged.event.structured));
     columns.push(Arc::new(arrow::array::BooleanArray::from_iter(structured)));

@@ -4,7 +4,6 @@ mod calls;
 mod events;
 mod recordings;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -123,7 +122,10 @@ fn wholes(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(Int64Array::from_iter(values))
 }
 
-fn maps<'a>(values: impl Iterator<Item = &'a BTreeMap<String, String>>) -> Result<ArrayRef, Error> {
+fn maps<'a, M>(values: impl Iterator<Item = M>) -> Result<ArrayRef, Error>
+where
+    M: IntoIterator<Item = (&'a String, &'a String)>,
+{
     let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
     let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
     for map in values {

@@ -1,11 +1,11 @@
 //! What a delivery looks like: the event that the archive stores of it, and a line for programs that read NDJSON.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
 use chrono::DateTime;
 use trunklog_storage::event::{Event, Micros, Source};
+use trunklog_storage::sorted_map::SortedMap;
 
 use super::TENANT;
 use super::calls::{Call, Outcome};
@@ -147,8 +147,8 @@ fn line_type(step: Step) -> &'static str {
 }
 
 /// What the archive keeps of a request's headers.
-fn headers(source: Source, payload: &str) -> BTreeMap<String, String> {
-    let mut headers = BTreeMap::new();
+fn headers(source: Source, payload: &str) -> SortedMap<String, String> {
+    let mut headers = SortedMap::new();
     let mut set = |name: &str, value: String| headers.insert(name.to_owned(), value);
     set("host", "calls.acme.example".to_owned());
     if !payload.is_empty() {

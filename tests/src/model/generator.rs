@@ -1,11 +1,10 @@
 //! Messages without end, from a seed: few calls on few days, many of them under way at once, told in order and out of
 //! order, twice, late, after their end, on another day than their own, and not at all.
 
-use std::collections::BTreeMap;
-
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use trunklog_storage::event::{Event, Micros, Source};
+use trunklog_storage::sorted_map::SortedMap;
 
 use super::scripts::{self, Call, Draft, Recorded, chance, one_of};
 
@@ -203,7 +202,7 @@ impl Generator {
             method: Some(if draft.body.is_empty() { "GET" } else { "POST" }.to_owned()),
             path: Some(draft.path),
             query: draft.query,
-            headers: BTreeMap::from([("host".to_owned(), "calls.example".to_owned())]),
+            headers: SortedMap::from([("host".to_owned(), "calls.example".to_owned())]),
             content_type: draft.content_type.map(str::to_owned),
             error: (!learnt && chance(&mut self.dice, 1)).then(|| "it could not be taken apart".to_owned()),
             payload: draft.body.into_bytes().into(),

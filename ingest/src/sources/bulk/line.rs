@@ -1,7 +1,5 @@
 //! One line of a bulk load: a CloudEvent in structured mode, to an event that keeps its id and time.
 
-use std::collections::BTreeMap;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -10,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use trunklog_storage::event::{Event, Micros, Source, now, parse_time};
 use trunklog_storage::fact::MAX_KEY_BYTES;
+use trunklog_storage::sorted_map::SortedMap;
 
 use crate::accept::is_kept_header;
 
@@ -156,7 +155,7 @@ fn payload(data: Option<&RawValue>, base64: Option<&str>, body: &Bytes) -> Resul
 }
 
 /// JSON text of an object, or the object itself.
-fn headers(value: Value) -> Result<BTreeMap<String, String>, &'static str> {
+fn headers(value: Value) -> Result<SortedMap<String, String>, &'static str> {
     const ERROR: &str = "`headers` is not an object of texts";
     let value = match value {
         Value::String(text) => serde_json::from_str(&text).map_err(|_| ERROR)?,
@@ -167,6 +166,6 @@ fn headers(value: Value) -> Result<BTreeMap<String, String>, &'static str> {
         Value::String(value) => Ok((name.to_ascii_lowercase(), value)),
         _ => Err(ERROR),
     };
-    let all = object.into_iter().map(text).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let all = object.into_iter().map(text).collect::<Result<SortedMap<_, _>, _>>()?;
     Ok(all.into_iter().filter(|(name, _)| is_kept_header(name)).collect())
 }

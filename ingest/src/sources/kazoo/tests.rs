@@ -1,11 +1,10 @@
 //! What Kazoo's messages mean, with the values that the vendors print.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Ranked, Stamp, Text};
 use trunklog_storage::event::{Event, Source, new_event_id};
 use trunklog_storage::fact::{CallRef, Decoded, SHORT_WINDOW};
+use trunklog_storage::sorted_map::SortedMap;
 
 use super::{debug, decode};
 use crate::settings::TenantSettings;
@@ -25,7 +24,7 @@ fn event(kind: &str, query: &str, content_type: &str, body: &str) -> Event {
         method: Some(if body.is_empty() { "GET" } else { "POST" }.to_owned()),
         path: Some("/in/kazoo/pivot".to_owned()),
         query: (!query.is_empty()).then(|| query.to_owned()),
-        headers: BTreeMap::from([("x-hook-id".to_owned(), "h1".to_owned())]),
+        headers: SortedMap::from([("x-hook-id".to_owned(), "h1".to_owned())]),
         content_type: (!content_type.is_empty()).then(|| content_type.to_owned()),
         error: None,
         payload: Bytes::copy_from_slice(body.as_bytes()),

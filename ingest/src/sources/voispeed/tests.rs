@@ -1,11 +1,10 @@
 //! What VOIspeed's messages mean, with the values that the vendor's guide prints.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Ranked, Stamp, Text};
 use trunklog_storage::event::{Event, Source, new_event_id};
 use trunklog_storage::fact::{CallRef, DUPLICATE_WINDOW, Decoded, SHORT_WINDOW};
+use trunklog_storage::sorted_map::SortedMap;
 
 use super::{decode, ivr};
 use crate::settings::TenantSettings;
@@ -26,7 +25,7 @@ fn event(kind: &str, query: &str, body: &str) -> Event {
         method: Some("GET".to_owned()),
         path: Some("/in/voispeed/event".to_owned()),
         query: (!query.is_empty()).then(|| query.to_owned()),
-        headers: BTreeMap::new(),
+        headers: SortedMap::new(),
         content_type: (!body.is_empty()).then(|| "text/xml".to_owned()),
         error: None,
         payload: Bytes::copy_from_slice(body.as_bytes()),

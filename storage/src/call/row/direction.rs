@@ -3,14 +3,14 @@
 use crate::call::{CallState, Mark, Rank, Text};
 use crate::event::Source;
 
-pub(super) fn direction(state: &CallState, source: Source) -> String {
+pub(super) fn direction(state: &CallState, source: Source) -> &str {
     let call = &state.call;
     let has = |mark| call.has(mark);
     let by_leg = || {
         let legs = state.legs.values().filter_map(|leg| leg.text.get(&Text::Direction));
         legs.max().map_or("unknown", |ranked| ranked.1.as_str())
     };
-    let known = match source {
+    match source {
         Source::Kazoo | Source::Virtualpbx => {
             if has(Mark::ALegByResource) {
                 "in"
@@ -27,8 +27,7 @@ pub(super) fn direction(state: &CallState, source: Source) -> String {
         Source::Voispeed if is_between_extensions(state) => "internal",
         Source::Voispeed => call.get(Text::Direction).or_else(|| between_entities(state)).unwrap_or_else(by_leg),
         _ => call.get(Text::Direction).unwrap_or_else(by_leg),
-    };
-    known.to_owned()
+    }
 }
 
 /// VOIspeed: one extension calls and another one is called.

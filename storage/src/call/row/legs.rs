@@ -44,7 +44,7 @@ impl<'a> View<'a> {
             leg_key: key.to_owned(),
             endpoint: leg.get(Text::Endpoint).map(str::to_owned),
             endpoint_name: leg.get(Text::EndpointName).map(str::to_owned),
-            direction: leg.get(Text::Direction).unwrap_or(&self.direction).to_owned(),
+            direction: leg.get(Text::Direction).unwrap_or(self.direction).to_owned(),
             started_at: at(leg.start),
             ringing_at: at(leg.ringing),
             answered_at,

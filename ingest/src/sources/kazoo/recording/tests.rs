@@ -1,7 +1,5 @@
 //! Every form of upload in protocols.md 1.3: what its URL says, and what the message means.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
 use trunklog_storage::call::{self, CallState, Mark, Rank, Stamp};
@@ -9,6 +7,7 @@ use trunklog_storage::event::{Event, Source, new_event_id};
 use trunklog_storage::fact::{CallRef, Decoded};
 use trunklog_storage::recording::message::{UPLOAD_TYPE, Upload};
 use trunklog_storage::recording::{RecordingState, Text};
+use trunklog_storage::sorted_map::SortedMap;
 
 use super::decode;
 use super::target::{Sent, Target, below, uploaded_as};
@@ -228,7 +227,7 @@ fn event(source: Source, path: &str, query: Option<&str>, upload: &Upload) -> Ev
         method: Some("PUT".to_owned()),
         path: Some(format!("/in/REDACTED/{source}/recordings/{path}")),
         query: query.map(str::to_owned),
-        headers: BTreeMap::from([("content-type".to_owned(), "audio/mpeg".to_owned())]),
+        headers: SortedMap::from([("content-type".to_owned(), "audio/mpeg".to_owned())]),
         content_type: Some(UPLOAD_TYPE.to_owned()),
         error: None,
         payload: Bytes::from(serde_json::to_vec(upload).expect("is JSON")),
