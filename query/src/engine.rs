@@ -149,6 +149,10 @@ impl QueryEngine {
     }
 
     async fn snapshot(&self) -> Result<Snapshot, QueryError> {
+        // Under a lock that ingest needs, so better not on a thread of lower priority.
+        if let Some(snapshot) = self.shared.archive.snapshot_at_once()? {
+            return Ok(snapshot);
+        }
         let archive = self.shared.archive.clone();
         self.apart(async move { archive.snapshot().await }).await
     }

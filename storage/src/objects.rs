@@ -3,10 +3,13 @@
 //! The law: when a put, a multipart upload, a copy or a rename returns, the file's bytes and its directory entry (and
 //! those of directories made on the way) are on disk. A put is synced before it becomes visible, so that no crash
 //! shows an empty commit.
+//!
+//! Bytes are synced as they are written, a piece at a time: one sync of a large file keeps the disk from everything
+//! else for as long as that takes, and the log's next sync is what a sender waits for.
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +23,9 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 use parking_lot::Mutex;
+
+/// So many bytes are written between two syncs: some milliseconds of a slow disk.
+const SYNCED_BYTES: usize = 1 << 20;
 
 /// A local file system whose writes are durable when they return.
 #[derive(Debug, Clone)]
@@ -67,7 +73,8 @@ impl DurableStore {
         Ok(())
     }
 
-    fn put_durably(&self, path: &FilePath, payload: &PutPayload, create: bool) -> std::io::Result<()> {
+    /// A new file beside `path`, not yet to be seen.
+    fn stage(&self, path: &FilePath) -> std::io::Result<(PathBuf, File)> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
@@ -76,14 +83,30 @@ impl DurableStore {
         let mut staged = path.as_os_str().to_owned();
         staged.push(format!("#{}{number}", std::process::id()));
         let staged = PathBuf::from(staged);
-        let written = (|| {
-            let mut file = File::create(&staged)?;
-            payload.iter().try_for_each(|piece| file.write_all(piece))?;
-            file.sync_all()?;
-            if create { std::fs::hard_link(&staged, path) } else { std::fs::rename(&staged, path) }
-        })();
+        let file = File::create(&staged)?;
+        Ok((staged, file))
+    }
+
+    fn put_durably(&self, path: &FilePath, payload: &PutPayload, create: bool) -> std::io::Result<()> {
+        let (staged, file) = self.stage(path)?;
+        self.publish(&staged, path, create, || {
+            write_synced(&file, payload, 0)?;
+            file.sync_all()
+        })
+    }
+
+    /// Puts a staged file in its place once it was written and synced.
+    fn publish(
+        &self,
+        staged: &FilePath,
+        path: &FilePath,
+        create: bool,
+        write: impl FnOnce() -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let written = write()
+            .and_then(|()| if create { std::fs::hard_link(staged, path) } else { std::fs::rename(staged, path) });
         if create || written.is_err() {
-            let _ = std::fs::remove_file(&staged);
+            let _ = std::fs::remove_file(staged);
         }
         written?;
         let synced = self.sync_directories(path);
@@ -93,6 +116,18 @@ impl DurableStore {
         }
         synced
     }
+}
+
+/// Writes at this position, and syncs piece by piece.
+fn write_synced(file: &File, payload: &PutPayload, mut position: u64) -> std::io::Result<()> {
+    for piece in payload.iter().flat_map(|part| part.chunks(SYNCED_BYTES)) {
+        file.write_all_at(piece, position)?;
+        position += piece.len() as u64;
+        if piece.len() == SYNCED_BYTES {
+            file.sync_data()?;
+        }
+    }
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T> {
@@ -130,13 +165,11 @@ impl ObjectStore for DurableStore {
         }
     }
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        let inner = self.inner.put_multipart_opts(location, options).await?;
-        Ok(Box::new(DurableUpload { inner, store: self.clone(), location: location.clone() }))
+    async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let path = self.inner.path_to_filesystem(location)?;
+        let (store, target) = (self.clone(), path.clone());
+        let (staged, file) = blocking(move || store.stage(&target)).await?;
+        Ok(Box::new(DurableUpload { store: self.clone(), path, staged: Some(staged), file: Arc::new(file), end: 0 }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -172,24 +205,40 @@ impl ObjectStore for DurableStore {
 
 #[derive(Debug)]
 struct DurableUpload {
-    inner: Box<dyn MultipartUpload>,
     store: DurableStore,
-    location: Path,
+    path: PathBuf,
+    /// Until it is in its place.
+    staged: Option<PathBuf>,
+    file: Arc<File>,
+    /// Where the next part begins.
+    end: u64,
+}
+
+impl Drop for DurableUpload {
+    fn drop(&mut self) {
+        if let Some(staged) = self.staged.take() {
+            let _ = std::fs::remove_file(staged);
+        }
+    }
 }
 
 #[async_trait]
 impl MultipartUpload for DurableUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.inner.put_part(data)
+        let (file, position) = (Arc::clone(&self.file), self.end);
+        self.end += data.content_length() as u64;
+        Box::pin(blocking(move || write_synced(&file, &data, position)))
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let result = self.inner.complete().await?;
-        self.store.sync(&self.location).await?;
-        Ok(result)
+        let staged = self.staged.take().ok_or_else(|| failed(std::io::Error::other("the upload is over")))?;
+        let (store, path, file) = (self.store.clone(), self.path.clone(), Arc::clone(&self.file));
+        blocking(move || store.publish(&staged, &path, false, || file.sync_all())).await?;
+        Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
+        let Some(staged) = self.staged.take() else { return Ok(()) };
+        blocking(move || std::fs::remove_file(staged)).await
     }
 }

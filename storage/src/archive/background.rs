@@ -10,14 +10,17 @@ use crate::error::{Context, Error};
 use crate::event::Offset;
 use crate::log::Log;
 
+/// Of the background's threads.
+const NICENESS: i32 = 10;
 /// How often days that are over are looked at although nothing arrives.
 const LOOK_FOR_QUIET_DAYS: Duration = Duration::from_secs(600);
 
 /// Folding and compaction run on threads of their own at lower priority, so that ingest keeps its latency.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let lower = || {
-        // A priority that cannot be lowered costs latency, nothing else.
-        let _ = rustix::process::nice(10);
+        // Absolute: threads of the blocking pool inherit the niceness of the worker that made them. A priority that
+        // cannot be lowered costs latency, nothing else.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
     };
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder
@@ -42,7 +45,7 @@ pub(super) async fn run(archive: Weak<Inner>) {
         if inner.closed.load(Ordering::Acquire) {
             return;
         }
-        if inner.advance().is_err() {
+        if inner.advance_in_foreground().await.is_err() {
             inner.forget_indexes().await;
         }
         let due = inner.tail_bytes.load(Ordering::Relaxed) >= inner.config.fold_bytes;
@@ -118,8 +121,10 @@ impl Inner {
 
     pub(super) async fn fold_into(&self, tables: &mut super::store::Tables) -> Result<Option<Offset>, Error> {
         self.check_writable()?;
-        // What could not be taken in stays in the log; what was can be folded.
-        let _ = self.advance();
+        // What could not be taken in stays in the log; what was can be folded. Usually whoever appended took it in.
+        if !self.arrived.lock().is_empty() {
+            let _ = self.advance();
+        }
         let until = self.store.fold(tables).await?;
         if let Some(until) = until.filter(|_| !self.ignoring.load(Ordering::Acquire)) {
             self.log.trim(Offset(until.0 + 1))?;

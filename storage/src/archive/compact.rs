@@ -22,7 +22,7 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::fold::{BATCH_ROWS, merge, remember};
+use super::fold::{BATCH_ROWS, NOTED_AT_ONCE, merge, remember};
 use super::projection::{Projected, home_entry, home_key};
 use super::store::{Store, Tables};
 use crate::call::CallState;
@@ -82,7 +82,7 @@ impl Store {
             let provider = lane.table.provider().await?;
             let mut sequencer = self.sequencer.lock();
             S::of_mut(&mut sequencer).table = provider;
-            remember(S::of_mut(&mut sequencer), &lane.table, self.config.keep_superseded);
+            remember(S::of_mut(&mut sequencer), lane.table.pinned(), self.config.keep_superseded);
         }
         Ok(())
     }
@@ -145,17 +145,26 @@ impl Store {
             lane.homes.add(homes, until, 0)?;
         }
         let provider = lane.table.provider().await?;
-        let mut sequencer = self.sequencer.lock();
-        let projection = S::of_mut(&mut sequencer);
-        projection.table = provider;
-        let before = std::mem::replace(&mut projection.homes, lane.homes.view());
-        projection.swapped(&ids, days);
-        remember(projection, &lane.table, self.config.keep_superseded);
-        drop(sequencer);
-        drop(before);
-        metrics::counter!("trunklog_compacted_calls_total").increment(ids.len() as u64);
+        let (sequencer, homes) = (Arc::clone(&self.sequencer), lane.homes.view());
+        let (version, keep) = (lane.table.pinned(), self.config.keep_superseded);
+        let (days_done, merged) = (days.to_vec(), ids.len());
+        let note = move || {
+            let mut locked = sequencer.lock();
+            let projection = S::of_mut(&mut locked);
+            projection.table = provider;
+            let before = std::mem::replace(&mut projection.homes, homes);
+            projection.swapped(&days_done);
+            remember(projection, version, keep);
+            drop(locked);
+            let ids: Vec<Arc<str>> = ids.into_iter().collect();
+            let done = ids.chunks(NOTED_AT_ONCE).map(|some| S::of_mut(&mut sequencer.lock()).has_no_parts(some));
+            (before, done.collect::<Vec<_>>())
+        };
+        let released = self.foreground.run(note).await?;
+        drop(released);
+        metrics::counter!("trunklog_compacted_calls_total").increment(merged as u64);
         metrics::histogram!("trunklog_compaction_seconds").record(started.elapsed().as_secs_f64());
-        tracing::debug!(days = days.len(), merged = ids.len(), bytes = written, "swapped");
+        tracing::debug!(days = days.len(), merged, bytes = written, "swapped");
         Ok(())
     }
 

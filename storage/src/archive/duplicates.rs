@@ -136,11 +136,13 @@ impl Duplicates {
         }
     }
 
-    /// The deliveries up to and including this offset that are only in memory, for the runs, and their highest receipt
-    /// time. Ids that are too long for a run are put aside.
-    pub fn unwritten(&mut self, until: Offset) -> (Vec<Stored>, Micros) {
-        let (mut written, mut latest) = (Vec::new(), Micros::MIN);
-        for (offset, key) in self.order.iter().take_while(|(offset, _)| *offset <= until) {
+    /// Deliveries up to and including this offset that are only in memory, for the runs: so many, after the first
+    /// `skipped`. Gives how many were looked at, none when that were all, and their highest receipt time. Ids that are
+    /// too long for a run are put aside.
+    pub fn unwritten(&mut self, until: Offset, skipped: usize, at_most: usize) -> (Vec<Stored>, usize, Micros) {
+        let (mut written, mut read, mut latest) = (Vec::new(), 0, Micros::MIN);
+        for (offset, key) in self.order.iter().skip(skipped).take(at_most).take_while(|(offset, _)| *offset <= until) {
+            read += 1;
             let known = self.recent.get(key).into_iter().flatten().find(|delivery| delivery.offset == *offset);
             let Some(delivery) = known else { continue };
             if delivery.event_id.len() > INLINE_BYTES {
@@ -150,15 +152,25 @@ impl Duplicates {
             latest = latest.max(delivery.received_at);
             written.push((*key, write(delivery)));
         }
-        (written, latest)
+        (written, read, latest)
     }
 
-    /// The runs now have everything up to here; `latest` was the highest receipt time then. Gives back the runs of
-    /// before: dropping them may unlink large files.
+    /// The runs now have everything up to here; `latest` was the highest receipt time then. Memory has it too until
+    /// [`Duplicates::forget`]. Gives back the runs of before: dropping them may unlink large files.
     pub fn release(&mut self, until: Offset, latest: Micros, runs: View<DELIVERY_BYTES>) -> View<DELIVERY_BYTES> {
         let before = std::mem::replace(&mut self.runs, runs);
         self.until = self.until.max(Some(until));
-        while let Some((offset, key)) = self.order.front().copied().filter(|(offset, _)| *offset <= until) {
+        self.aside.long_ids.retain(|offset, (received, _)| counts((Offset(*offset), *received), until, latest));
+        before
+    }
+
+    /// Forgets so many deliveries that the runs have; says whether there may be more.
+    pub fn forget(&mut self, at_most: usize) -> bool {
+        for _ in 0..at_most {
+            let Some((offset, key)) = self.order.front().copied().filter(|(offset, _)| Some(*offset) <= self.until)
+            else {
+                return false;
+            };
             self.order.pop_front();
             if let Some(deliveries) = self.recent.get_mut(&key) {
                 deliveries.retain(|delivery| delivery.offset > offset);
@@ -167,8 +179,7 @@ impl Duplicates {
                 }
             }
         }
-        self.aside.long_ids.retain(|offset, (received, _)| counts((Offset(*offset), *received), until, latest));
-        before
+        true
     }
 
     /// Says of a run, by the highest offset and receipt time in it, whether nothing in it counts any more.
@@ -268,10 +279,11 @@ mod tests {
             let print = [u8::try_from(offset).expect("small"); 32];
             index.note("a", Source::Kazoo, &print, DUPLICATE_WINDOW, (Offset(offset), 5, id)).expect("noted");
         }
-        let (entries, stamp) = index.unwritten(Offset(1));
+        let (entries, _, stamp) = index.unwritten(Offset(1), 0, 9);
         assert_eq!((entries.len(), stamp), (2, 5));
         runs.add(entries, Offset(1), stamp).expect("added");
         index.release(Offset(1), index.latest(), runs.view());
+        assert!(!index.forget(9), "all");
         assert!(!index.is_behind(Offset(1)) && index.recent.is_empty());
         let mut again = Duplicates::new(runs.view(), runs.until(), index.aside(index.latest()));
         for (offset, id) in [(2, "short"), (3, long.as_str())] {

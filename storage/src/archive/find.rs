@@ -81,7 +81,7 @@ impl Archive {
     /// # Errors
     /// If a table cannot be read.
     pub async fn calls_of(&self, ids: &HashSet<Arc<str>>) -> Result<Vec<KeyedCall>, Error> {
-        self.inner.advance()?;
+        self.inner.advance_in_foreground().await?;
         let (mut found, mut fresh, mut days) = (Vec::new(), HashMap::new(), HashSet::new());
         let (table, wanted) = {
             let sequencer = self.inner.sequencer.lock();

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::duplicates::Duplicates;
+use super::duplicates::{Duplicates, Stored};
 use super::keyer::Keyer;
-use super::projection::{Attempt, Projected, Projection, home_entry};
+use super::projection::{Attempt, Dirty, Projected, Projection, home_entry};
 use super::sequencer::Sequencer;
 use super::store::{Store, Tables};
 use super::tail::TailView;
@@ -28,6 +29,9 @@ use crate::rows::{self, Keyed, LoggedEvent, State};
 
 /// Rows per record batch that is written: few enough that its buffers are used again, not mapped anew.
 pub(super) const BATCH_ROWS: usize = 2048;
+
+/// So much of what a fold did is noted at once: ingest waits for the lock meanwhile.
+pub(super) const NOTED_AT_ONCE: usize = 128;
 
 /// States that were gathered: dirty again unless they get written, whatever ends the fold.
 struct Pending<'a, S: Projected> {
@@ -63,17 +67,13 @@ struct Changed<S> {
 }
 
 impl<'a, S: Projected> Pending<'a, S> {
-    fn gather(store: &'a Store, sequencer: &mut Sequencer, until: Offset) -> (Pending<'a, S>, Changed<S>) {
-        let latest = sequencer.duplicates.latest();
-        let projection = S::of_mut(sequencer);
-        let (whole, parts) = projection.changed();
-        projection.dirty.clear();
+    fn new(store: &'a Store, dirty: &Dirty<S>, behind: bool, until: Offset, latest: Micros) -> (Self, Changed<S>) {
+        let (whole, parts) = dirty.states();
         let attempt = Attempt {
             until,
             whole: whole.iter().map(|keyed| (Arc::clone(&keyed.id), keyed.day)).collect(),
             parts: parts.iter().map(|keyed| Arc::clone(&keyed.id)).collect(),
         };
-        let behind = projection.is_behind(until);
         let pending = Pending { store, behind, attempt, files: None, landed: false, states: PhantomData };
         (pending, Changed { whole, parts, latest })
     }
@@ -129,6 +129,48 @@ async fn write_events(mut writer: Writer, tail: TailView, after: Option<Offset>)
     writer.finish().await
 }
 
+/// What a fold begins with, as it was at one moment.
+struct Seen {
+    until: Offset,
+    events: TailView,
+    events_behind: bool,
+    /// What changed, and whether the table is behind.
+    calls: (Dirty<CallState>, bool),
+    recordings: (Dirty<RecordingState>, bool),
+    keyer: Keyer,
+    latest: Micros,
+}
+
+impl Seen {
+    /// The last offset, if there is nothing to fold.
+    fn of(sequencer: &mut Sequencer) -> Result<Seen, Option<Offset>> {
+        let folded = sequencer.folded();
+        let until = sequencer.last.filter(|until| folded < Some(*until)).ok_or(sequencer.last)?;
+        Ok(Seen {
+            until,
+            events: sequencer.tail.view(),
+            events_behind: sequencer.events_watermark.is_none_or(|watermark| watermark < until),
+            calls: (sequencer.calls.take_dirty(), sequencer.calls.is_behind(until)),
+            recordings: (sequencer.recordings.take_dirty(), sequencer.recordings.is_behind(until)),
+            keyer: sequencer.keyer.clone(),
+            latest: sequencer.duplicates.latest(),
+        })
+    }
+}
+
+/// The deliveries that the index of fingerprints lacks, and their highest receipt time.
+fn unwritten(sequencer: &Mutex<Sequencer>, until: Offset) -> (Vec<Stored>, Micros) {
+    let (mut deliveries, mut all, mut stamp) = (Vec::new(), 0, Micros::MIN);
+    loop {
+        let (some, read, latest) = sequencer.lock().duplicates.unwritten(until, all, NOTED_AT_ONCE);
+        if read == 0 {
+            return (deliveries, stamp);
+        }
+        (all, stamp) = (all + read, stamp.max(latest));
+        deliveries.extend(some);
+    }
+}
+
 /// What there is to fold.
 enum Gathered<'a> {
     Work(Box<Work<'a>>),
@@ -158,7 +200,7 @@ impl Store {
         tables.events.settle().await?;
         self.settle::<CallState>(tables).await?;
         self.settle::<RecordingState>(tables).await?;
-        let work = match self.gather() {
+        let work = match self.gather().await? {
             Gathered::Work(work) => work,
             Gathered::Nothing(until) => return Ok(until),
         };
@@ -188,19 +230,16 @@ impl Store {
         Ok(Some(until))
     }
 
-    fn gather(&self) -> Gathered<'_> {
-        let mut sequencer = self.sequencer.lock();
-        let folded = sequencer.folded();
-        let Some(until) = sequencer.last.filter(|until| folded < Some(*until)) else {
-            return Gathered::Nothing(sequencer.last);
+    async fn gather(&self) -> Result<Gathered<'_>, Error> {
+        let sequencer = Arc::clone(&self.sequencer);
+        let seen = self.foreground.run(move || Seen::of(&mut sequencer.lock())).await?;
+        let Seen { until, events, events_behind, calls, recordings, keyer, latest } = match seen {
+            Ok(seen) => seen,
+            Err(until) => return Ok(Gathered::Nothing(until)),
         };
-        let events_behind = sequencer.events_watermark.is_none_or(|watermark| watermark < until);
-        let calls = Pending::gather(self, &mut sequencer, until);
-        let recordings = Pending::gather(self, &mut sequencer, until);
-        let (keyer, latest) = (sequencer.keyer.clone(), sequencer.duplicates.latest());
-        let events = sequencer.tail.view();
-        drop(sequencer);
-        Gathered::Work(Box::new(Work { until, events, events_behind, calls, recordings, keyer, latest }))
+        let calls = Pending::new(self, &calls.0, calls.1, until, latest);
+        let recordings = Pending::new(self, &recordings.0, recordings.1, until, latest);
+        Ok(Gathered::Work(Box::new(Work { until, events, events_behind, calls, recordings, keyer, latest })))
     }
 
     async fn fold_events(
@@ -217,20 +256,26 @@ impl Store {
             let files = written(AbortOnDropHandle::new(tokio::spawn(files))).await?;
             tables.events.fold(files, until).await?;
         }
-        let (deliveries, stamp) = self.sequencer.lock().duplicates.unwritten(until);
+        let sequencer = Arc::clone(&self.sequencer);
+        let (deliveries, stamp) = self.foreground.run(move || unwritten(&sequencer, until)).await?;
         tables.fingerprints.add(deliveries, until, stamp)?;
         tables.fingerprints.forget(Duplicates::is_gone(latest, until))?;
         let provider = tables.events.provider().await?;
-        let released = {
-            let mut sequencer = self.sequencer.lock();
-            sequencer.events = provider;
-            sequencer.events_watermark = Some(until);
-            let runs = sequencer.duplicates.release(until, latest, tables.fingerprints.view());
-            let released = sequencer.tail.release(until);
-            self.tail_bytes.store(sequencer.tail.bytes(), Ordering::Relaxed);
-            (runs, released)
+        let (sequencer, runs) = (Arc::clone(&self.sequencer), tables.fingerprints.view());
+        let release = move || {
+            let mut locked = sequencer.lock();
+            locked.events = provider;
+            locked.events_watermark = Some(until);
+            let before = locked.duplicates.release(until, latest, runs);
+            let released = (before, locked.tail.release(until));
+            let bytes = locked.tail.bytes();
+            drop(locked);
+            while sequencer.lock().duplicates.forget(NOTED_AT_ONCE) {}
+            (released, bytes)
         };
-        // Freeing many messages and large files takes time that the lock should not be held for.
+        let (released, bytes) = self.foreground.run(release).await?;
+        self.tail_bytes.store(bytes, Ordering::Relaxed);
+        // Freeing many messages and large files takes time that nobody should wait for.
         drop(released);
         Ok(())
     }
@@ -239,7 +284,7 @@ impl Store {
         if let Some(files) = pending.files.take() {
             let files = written(files).await?;
             let (lane, until) = (S::lane(tables), pending.attempt.until);
-            lane.attempt = Some(pending.attempt.clone());
+            lane.attempt = Some(Arc::new(pending.attempt.clone()));
             lane.table.fold(files, until).await?;
             self.landed::<S>(tables).await?;
         }
@@ -267,14 +312,27 @@ impl Store {
         let homes = attempt.whole.iter().map(|(id, day)| home_entry(id, *day)).collect();
         lane.homes.add(homes, attempt.until, 0)?;
         let provider = lane.table.provider().await?;
-        let mut sequencer = self.sequencer.lock();
-        let projection = S::of_mut(&mut sequencer);
-        projection.table = provider;
-        let before = std::mem::replace(&mut projection.homes, lane.homes.view());
-        projection.folded(&attempt);
-        remember(projection, &lane.table, self.config.keep_superseded);
-        drop(sequencer);
-        drop(before);
+        let (sequencer, homes) = (Arc::clone(&self.sequencer), lane.homes.view());
+        let (version, keep) = (lane.table.pinned(), self.config.keep_superseded);
+        let note = move || {
+            let mut locked = sequencer.lock();
+            let projection = S::of_mut(&mut locked);
+            projection.table = provider;
+            let before = std::mem::replace(&mut projection.homes, homes);
+            projection.landed(attempt.until);
+            remember(projection, version, keep);
+            drop(locked);
+            let mut done = Vec::with_capacity(attempt.whole.len());
+            for ids in attempt.whole.chunks(NOTED_AT_ONCE) {
+                done.extend(S::of_mut(&mut sequencer.lock()).has_first_rows(ids));
+            }
+            for ids in attempt.parts.chunks(NOTED_AT_ONCE) {
+                S::of_mut(&mut sequencer.lock()).has_parts(ids);
+            }
+            (before, done)
+        };
+        let released = self.foreground.run(note).await?;
+        drop(released);
         lane.attempt = None;
         Ok(())
     }
@@ -282,10 +340,9 @@ impl Store {
 
 /// Which version of the table belongs to which offset, for reading as of an offset; versions whose files may be gone
 /// are forgotten.
-pub(super) fn remember<S>(projection: &mut Projection<S>, table: &Table, keep: Duration) {
-    let at = crate::event::now();
-    let history = &mut projection.history;
-    history.push(Version { watermark: table.watermark, number: table.version(), at });
+pub(super) fn remember<S>(projection: &mut Projection<S>, version: Version, keep: Duration) {
+    let (at, history) = (version.at, &mut projection.history);
+    history.push(version);
     let kept = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
     let gone = history.windows(2).take_while(|pair| pair[1].at < at.saturating_sub(kept)).count();
     history.drain(..gone);

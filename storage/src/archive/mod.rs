@@ -17,6 +17,7 @@ mod diff;
 mod duplicates;
 mod find;
 mod fold;
+mod foreground;
 mod hash;
 mod keyer;
 mod looked_up;
@@ -235,6 +236,13 @@ struct Carry {
     duplicate: Arc<[AtomicBool]>,
 }
 
+/// Who appends, which is a matter of priority.
+#[derive(Clone, Copy, Debug)]
+enum Caller {
+    Serving,
+    Background,
+}
+
 impl Archive {
     /// Appends messages; returns when they are durable and visible, with one receipt each, in order.
     ///
@@ -242,6 +250,10 @@ impl Archive {
     /// `Full` and `Busy` before anything is stored, `Poisoned` and `Closed`. A long batch is split: when a later piece
     /// is refused, the earlier ones are stored (and a retry finds its duplicates marked).
     pub async fn append(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, Error> {
+        self.append_from(messages, Caller::Serving).await
+    }
+
+    async fn append_from(&self, messages: Vec<Message>, caller: Caller) -> Result<Vec<Receipt>, Error> {
         let inner = &self.inner;
         inner.check_writable()?;
         if inner.failed.load(Ordering::Acquire) {
@@ -262,25 +274,33 @@ impl Archive {
         for message in messages {
             let record = codec::encode(&message.event)?;
             if bytes + record.len() > SPLIT_BYTES && !piece.is_empty() {
-                self.append_piece(std::mem::take(&mut piece), &mut receipts).await?;
+                self.append_piece(std::mem::take(&mut piece), &mut receipts, caller).await?;
                 bytes = 0;
             }
             bytes += record.len();
             piece.push((record, message));
         }
         if !piece.is_empty() {
-            self.append_piece(piece, &mut receipts).await?;
+            self.append_piece(piece, &mut receipts, caller).await?;
         }
         Ok(receipts)
     }
 
-    async fn append_piece(&self, piece: Vec<(Bytes, Message)>, receipts: &mut Vec<Receipt>) -> Result<(), Error> {
+    async fn append_piece(
+        &self,
+        piece: Vec<(Bytes, Message)>,
+        receipts: &mut Vec<Receipt>,
+        caller: Caller,
+    ) -> Result<(), Error> {
         let (records, messages): (Vec<Bytes>, Vec<Message>) = piece.into_iter().unzip();
         let quarantined: Vec<bool> = messages.iter().map(|message| message.decoded.error.is_some()).collect();
         let duplicate: Arc<[AtomicBool]> = messages.iter().map(|_| AtomicBool::new(false)).collect();
         let carry = Carry { messages, duplicate: Arc::clone(&duplicate) };
         let first = self.inner.log.append(Batch { records, carry: Some(Box::new(carry)) }).await?;
-        self.inner.advance()?;
+        match caller {
+            Caller::Serving => self.inner.advance()?,
+            Caller::Background => self.inner.advance_in_foreground().await?,
+        }
         receipts.extend(quarantined.into_iter().enumerate().map(|(index, quarantined)| Receipt {
             offset: Offset(first.0 + index as u64),
             duplicate: duplicate[index].load(Ordering::Acquire),
@@ -361,6 +381,12 @@ impl Inner {
     fn advance(&self) -> Result<(), Error> {
         let mut sequencer = self.sequencer.lock();
         self.advance_locked(&mut sequencer)
+    }
+
+    /// The same, for a caller of lower priority.
+    async fn advance_in_foreground(self: &Arc<Self>) -> Result<(), Error> {
+        let inner = Arc::clone(self);
+        self.foreground.run(move || inner.advance()).await?
     }
 
     fn advance_locked(&self, sequencer: &mut sequencer::Sequencer) -> Result<(), Error> {

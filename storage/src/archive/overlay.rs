@@ -87,11 +87,11 @@ impl<S: State> Overlay<S> {
         }
     }
 
-    /// Drops an entry: its row in the table is whole.
-    pub fn remove(&mut self, id: &str) {
+    /// Takes out an entry whose row in the table is whole; what comes back only needs to be dropped.
+    pub fn remove(&mut self, id: &str) -> Option<Entry<S>> {
         let shard = Arc::make_mut(&mut self.shards[shard_of(id)]);
-        shard.entries.remove(id);
         shard.rendered = OnceLock::new();
+        shard.entries.remove(id)
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry<S>> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Archive, Message};
+use super::{Archive, Caller, Message};
 use crate::error::Error;
 use crate::event::Event;
 
@@ -19,7 +19,7 @@ impl Archive {
         let mut tried = 1;
         loop {
             let messages = events.iter().map(|event| Message::new(event.clone(), self.decoder().as_ref())).collect();
-            match self.append(messages).await {
+            match self.append_from(messages, Caller::Background).await {
                 Ok(_) => return Ok(()),
                 Err(Error::Full(_) | Error::Busy) if tries.is_none_or(|tries| tried < tries) => {
                     tried += 1;

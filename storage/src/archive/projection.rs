@@ -39,7 +39,7 @@ pub(crate) struct Lane {
     pub table: Table,
     pub homes: Runs<HOME_BYTES>,
     /// A fold of which it is not known whether it landed, or not yet noted that it did.
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<Arc<Attempt>>,
 }
 
 /// What a fold writes: ids that get their first row, and ids that get a part.
@@ -233,43 +233,72 @@ impl<S: State> Projection<S> {
         days.into_iter().collect()
     }
 
-    /// Those that the next fold writes: without a row yet, and with one.
-    pub fn changed(&self) -> (Vec<Keyed<S>>, Vec<Keyed<S>>) {
-        let entries = self.dirty.iter().filter_map(|id| self.overlay.get(id));
-        let (whole, parts): (Vec<&Entry<S>>, Vec<&Entry<S>>) = entries.partition(|entry| !entry.stored);
-        let states = |entries: Vec<&Entry<S>>| entries.into_iter().map(|entry| entry.keyed.clone()).collect();
-        (states(whole), states(parts))
+    /// Those that the next fold writes, as they are now.
+    pub fn take_dirty(&mut self) -> Dirty<S> {
+        Dirty { ids: std::mem::take(&mut self.dirty), overlay: self.overlay.clone() }
     }
 
-    /// A fold has landed, and the index has the home days of what it wrote.
-    pub fn folded(&mut self, attempt: &Attempt) {
-        for (id, _) in &attempt.whole {
+    /// A fold up to here has landed, and the index has the home days of what it wrote. What it wrote is noted then,
+    /// piece by piece: until that is done, memory has it too, and wins.
+    pub fn landed(&mut self, until: Offset) {
+        self.watermark = self.watermark.max(Some(until));
+    }
+
+    /// Notes first rows; gives those that memory need not hold any more, to be dropped.
+    pub fn has_first_rows(&mut self, ids: &[(Arc<str>, i32)]) -> Vec<Entry<S>> {
+        let done = ids.iter().filter_map(|(id, _)| {
             if self.dirty.contains(id) {
                 self.overlay.mark(id, |entry| entry.stored = true);
-            } else {
-                self.overlay.remove(id);
+                return None;
             }
-        }
-        for id in &attempt.parts {
+            self.overlay.remove(id)
+        });
+        done.collect()
+    }
+
+    /// Notes parts.
+    pub fn has_parts(&mut self, ids: &[Arc<str>]) {
+        for id in ids {
             let parts_since = &mut self.parts_since;
             self.overlay.mark(id, |entry| {
                 entry.parts = true;
                 parts_since.entry(entry.keyed.day).or_insert_with(Instant::now);
             });
         }
-        self.watermark = self.watermark.max(Some(attempt.until));
     }
 
-    /// The parts of these, all that there were of these days, were merged into final rows.
-    pub fn swapped(&mut self, ids: &HashSet<Arc<str>>, days: &[String]) {
+    /// The parts of these days were merged into final rows.
+    pub fn swapped(&mut self, days: &[String]) {
         self.parts_since.retain(|day, _| !days.contains(&day_name(*day)));
-        for id in ids {
+    }
+
+    /// Notes that the parts of these are in their final rows; gives those that memory need not hold any more, to be
+    /// dropped.
+    pub fn has_no_parts(&mut self, ids: &[Arc<str>]) -> Vec<Entry<S>> {
+        let done = ids.iter().filter_map(|id| {
             if self.dirty.contains(id) {
                 self.overlay.mark(id, |entry| (entry.stored, entry.parts) = (true, false));
-            } else {
-                self.overlay.remove(id);
-                self.lacking.remove(id);
+                return None;
             }
-        }
+            self.lacking.remove(id);
+            self.overlay.remove(id)
+        });
+        done.collect()
+    }
+}
+
+/// States that a fold writes, as they were at one moment.
+pub(crate) struct Dirty<S> {
+    ids: HashSet<Arc<str>>,
+    overlay: Overlay<S>,
+}
+
+impl<S: State> Dirty<S> {
+    /// Those without a row yet, and those with one.
+    pub fn states(&self) -> (Vec<Keyed<S>>, Vec<Keyed<S>>) {
+        let entries = self.ids.iter().filter_map(|id| self.overlay.get(id));
+        let (whole, parts): (Vec<&Entry<S>>, Vec<&Entry<S>>) = entries.partition(|entry| !entry.stored);
+        let states = |entries: Vec<&Entry<S>>| entries.into_iter().map(|entry| entry.keyed.clone()).collect();
+        (states(whole), states(parts))
     }
 }

@@ -156,8 +156,8 @@ impl Inner {
         let mut sequencer = self.sequencer.lock();
         renew(&mut sequencer.calls, Projection::new(providers.0, Some(until), tables.calls.homes.view()));
         renew(&mut sequencer.recordings, Projection::new(providers.1, Some(until), tables.recordings.homes.view()));
-        remember(&mut sequencer.calls, &tables.calls.table, self.config.keep_superseded);
-        remember(&mut sequencer.recordings, &tables.recordings.table, self.config.keep_superseded);
+        remember(&mut sequencer.calls, tables.calls.table.pinned(), self.config.keep_superseded);
+        remember(&mut sequencer.recordings, tables.recordings.table.pinned(), self.config.keep_superseded);
         (sequencer.keyer, sequencer.keyed) = (keyer.clone(), Some(until));
         let tail = sequencer.tail.view();
         for logged in tail.events().filter(|logged| logged.offset > until) {

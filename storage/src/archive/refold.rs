@@ -94,7 +94,8 @@ impl Scratch {
         let store = Store {
             config,
             decoder: Arc::clone(&inner.decoder),
-            sequencer: Mutex::new(sequencer),
+            sequencer: Arc::new(Mutex::new(sequencer)),
+            foreground: inner.foreground.clone(),
             tables: tokio::sync::Mutex::new(tables),
             session: inner.session.clone(),
             tail_bytes: AtomicU64::default(),

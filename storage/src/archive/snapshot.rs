@@ -145,16 +145,24 @@ impl Archive {
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         let inner = &self.inner;
         loop {
-            {
-                let mut sequencer = inner.sequencer.lock();
-                inner.advance_locked(&mut sequencer)?;
-                if sequencer.calls.lacking.is_empty() && sequencer.recordings.lacking.is_empty() {
-                    return Ok(take(&sequencer, Arc::clone(&inner.decoder)));
-                }
+            if let Some(snapshot) = self.snapshot_at_once()? {
+                return Ok(snapshot);
             }
             complete::<CallState>(inner).await?;
             complete::<RecordingState>(inner).await?;
         }
+    }
+
+    /// The same, if no table need be read for it.
+    ///
+    /// # Errors
+    /// `Poisoned` when nothing more is taken in.
+    pub fn snapshot_at_once(&self) -> Result<Option<Snapshot>, Error> {
+        let inner = &self.inner;
+        let mut sequencer = inner.sequencer.lock();
+        inner.advance_locked(&mut sequencer)?;
+        let lacks = !(sequencer.calls.lacking.is_empty() && sequencer.recordings.lacking.is_empty());
+        Ok((!lacks).then(|| take(&sequencer, Arc::clone(&inner.decoder))))
     }
 
     /// The archive as it was at this offset, inclusive.

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::foreground::Foreground;
 use super::restore::{READ_BYTES, Restored, catch_up, restore};
 use super::sequencer::Arrived;
 use super::store::{Store, Tables};
@@ -69,7 +70,8 @@ impl Archive {
                 config,
                 decoder,
                 tail_bytes: AtomicU64::new(sequencer.tail.bytes()),
-                sequencer: Mutex::new(sequencer),
+                sequencer: Arc::new(Mutex::new(sequencer)),
+                foreground: Foreground::start()?,
                 tables: tokio::sync::Mutex::new(tables),
                 session,
                 ignoring,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ArchiveConfig;
 use super::duplicates::{Aside, DELIVERY_BYTES};
+use super::foreground::Foreground;
 use super::keyer::Keyer;
 use super::projection::Lane;
 use super::sequencer::Sequencer;
@@ -118,7 +119,9 @@ impl CheckpointFile {
 pub(crate) struct Store {
     pub config: ArchiveConfig,
     pub decoder: Arc<dyn Decoder>,
-    pub sequencer: Mutex<Sequencer>,
+    pub sequencer: Arc<Mutex<Sequencer>>,
+    /// Where the background does what it does under that lock, if it is more than a moment's work.
+    pub foreground: Foreground,
     pub tables: tokio::sync::Mutex<Tables>,
     pub session: SessionContext,
     /// Size of the tail in memory.

@@ -255,6 +255,11 @@ impl Table {
         self.handle.version().unwrap_or_default()
     }
 
+    /// That version, with its watermark, as of now.
+    pub fn pinned(&self) -> Version {
+        Version { watermark: self.watermark, number: self.version(), at: crate::event::now() }
+    }
+
     async fn read_watermark(&self) -> Result<Option<Offset>, Error> {
         let version = self.transaction(&self.application).await?;
         Ok(version.map(|offset| Offset(offset.cast_unsigned())))
