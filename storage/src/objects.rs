@@ -118,6 +118,26 @@ impl DurableStore {
     }
 }
 
+/// Removes the staged files that a killed process left below this directory; nobody may be writing there.
+///
+/// # Errors
+/// If a directory cannot be read or a file not be removed.
+pub fn remove_staged(directory: &FilePath) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_staged(&entry.path())?;
+            continue;
+        }
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
+        if number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes at this position, and syncs piece by piece.
 fn write_synced(file: &File, payload: &PutPayload, mut position: u64) -> std::io::Result<()> {
     for piece in payload.iter().flat_map(|part| part.chunks(SYNCED_BYTES)) {
@@ -240,5 +260,30 @@ impl MultipartUpload for DurableUpload {
     async fn abort(&mut self) -> Result<()> {
         let Some(staged) = self.staged.take() else { return Ok(()) };
         blocking(move || std::fs::remove_file(staged)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_killed_process_left_of_its_puts_is_removed() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let root = directory.path().canonicalize().expect("it is there");
+        let store = DurableStore::new(&root);
+        let path = |name: &str| Path::from_absolute_path(root.join(name)).expect("a path");
+        let (kept, begun) = (path("day=1/kept.parquet"), path("day=1/begun.parquet"));
+        store.put_opts(&kept, PutPayload::from_static(b"rows"), PutOptions::default()).await.expect("kept");
+        let mut upload = store.put_multipart_opts(&begun, PutMultipartOptions::default()).await.expect("begun");
+        upload.put_part(PutPayload::from_static(b"ro")).await.expect("a part");
+        // As a kill would leave it.
+        std::mem::forget(upload);
+        let names = || std::fs::read_dir(root.join("day=1")).expect("a directory").count();
+        assert_eq!(names(), 2);
+        remove_staged(&root).expect("removed");
+        assert_eq!(names(), 1);
+        let bytes = store.get_opts(&kept, GetOptions::default()).await.expect("there").bytes().await.expect("read");
+        assert_eq!(&bytes[..], b"rows");
     }
 }

@@ -72,7 +72,9 @@ impl Inner {
             };
             (report.calls, report.recordings) = (calls.rows, recordings.rows);
             if let Err(error) = self.publish(&mut tables, &scratch, (calls, recordings), until).await {
-                // Memory and indexes may no longer fit the tables: only a start makes them fit again.
+                // Memory and indexes may no longer fit the tables: only a start makes them fit again, and until then no
+                // fold may write what memory has, nor let the log go of it.
+                self.ignoring.store(true, Ordering::Release);
                 self.sequencer.lock().failed = Some(format!("a rebuild broke off: {error}"));
                 self.failed.store(true, Ordering::Release);
                 return Err(error);

@@ -101,7 +101,9 @@ impl CheckpointFile {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).context(format!("removing `{}`", self.path.display()))
             }
-            _ => Ok(()),
+            Err(_) => Ok(()),
+            // Or it might be back after a power failure.
+            Ok(()) => self.path.parent().map_or(Ok(()), crate::log_sync_directory),
         }
     }
 

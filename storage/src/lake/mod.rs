@@ -36,7 +36,7 @@ use url::Url;
 
 use crate::error::{Context, Error};
 use crate::event::Offset;
-use crate::objects::DurableStore;
+use crate::objects::{DurableStore, remove_staged};
 use crate::schema;
 
 pub use datafusion::execution::object_store::ObjectStoreUrl;
@@ -193,6 +193,7 @@ impl Table {
         let directory = place.directory.join(name);
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
         let directory = std::fs::canonicalize(&directory).context(format!("opening `{}`", directory.display()))?;
+        remove_staged(&directory).context(format!("clearing `{}`", directory.display()))?;
         // The Delta kernel decodes the path of a table's address once more than it was encoded.
         let name_of = directory.to_string_lossy();
         let escaped = name_of
