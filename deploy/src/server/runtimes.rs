@@ -7,9 +7,13 @@ use crate::error::Error;
 /// Niceness of background threads.
 const BACKGROUND_PRIORITY: i32 = 10;
 
+/// Threads for the short work on disk that requests wait for. Syncs that wait together share a journal commit, so more
+/// would not be faster; each has a heap and a stack, which outweigh the buffers of the upload that it syncs.
+const DISK_THREADS: usize = 64;
+
 /// For requests, and for the archive's own tasks.
 pub fn serving() -> Result<Runtime, Error> {
-    build(Builder::new_multi_thread().thread_name("serving"))
+    build(Builder::new_multi_thread().thread_name("serving").max_blocking_threads(DISK_THREADS))
 }
 
 /// For SQL and other work that may take all cores.
