@@ -108,6 +108,11 @@ impl Form {
         self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// All pairs, taken out.
+    pub fn into_pairs(self) -> Vec<(String, String)> {
+        self.pairs
+    }
+
     /// All pairs.
     pub fn pairs(&self) -> &[(String, String)] {
         &self.pairs
@@ -128,6 +133,9 @@ fn split_pair(part: &[u8]) -> (&[u8], &[u8]) {
 
 /// Decodes `+` and percent-encoding, strictly.
 pub fn decode(text: &[u8]) -> Result<String, FormError> {
+    if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
+        return std::str::from_utf8(text).map(str::to_owned).map_err(|_| FormError::Utf8);
+    }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [byte, tail @ ..] = rest {

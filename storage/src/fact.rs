@@ -1,5 +1,7 @@
 //! What one message says about one call, in the archive's own terms, and the trait by which decoders say it.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use crate::call::CallState;
@@ -56,7 +58,7 @@ pub struct Decoded {
     /// The source of the call that it concerns, where that is not the message's own (trunklog's decisions).
     pub concerns: Option<Source>,
     /// What it says about its call; `None` for messages that concern no call.
-    pub fact: Option<(CallRef, CallState)>,
+    pub fact: Option<(CallRef, Arc<CallState>)>,
     /// What it says about a recording. Kept for quarantined messages too: stored bytes are never forgotten.
     pub recording: Option<Box<RecordingFact>>,
     /// Why it could not be understood; such a message is quarantined and has no fact.

@@ -118,7 +118,7 @@ fn hidden_of_states() -> [Field; 3] {
     [
         column("fold", DataType::Binary, "the fold's whole state (MessagePack)"),
         text("day", "home day (UTC)"),
-        text("tier", "part or final"),
+        text("tier", "final, part, or leg of a row that is whole and not shown"),
     ]
 }
 

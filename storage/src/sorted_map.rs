@@ -11,6 +11,9 @@ use std::ops::Index;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Bytes of an entry that is not to be made room for in advance.
+const LARGE: usize = 48;
+
 /// Entries in ascending order of their keys, each key once.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SortedMap<K, V>(Vec<(K, V)>);
@@ -87,7 +90,7 @@ impl<K: Ord, V> SortedMap<K, V> {
         match self.find(&key) {
             Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
             Err(at) => {
-                self.0.insert(at, (key, value));
+                self.insert_at(at, (key, value));
                 None
             }
         }
@@ -101,7 +104,7 @@ impl<K: Ord, V> SortedMap<K, V> {
         let at = match self.find(&key) {
             Ok(at) => at,
             Err(at) => {
-                self.0.insert(at, (key, V::default()));
+                self.insert_at(at, (key, V::default()));
                 at
             }
         };
@@ -112,8 +115,17 @@ impl<K: Ord, V> SortedMap<K, V> {
     pub fn join(&mut self, key: K, value: V, join: impl FnOnce(&mut V, V)) {
         match self.find(&key) {
             Ok(at) => join(&mut self.0[at].1, value),
-            Err(at) => self.0.insert(at, (key, value)),
+            Err(at) => self.insert_at(at, (key, value)),
         }
+    }
+
+    /// Room grows with the entries, from one: a vector begins with room for four, of which most maps of large entries
+    /// would use one.
+    fn insert_at(&mut self, at: usize, entry: (K, V)) {
+        if size_of::<(K, V)>() >= LARGE && self.0.len() == self.0.capacity() {
+            self.0.reserve_exact(self.0.len().max(1));
+        }
+        self.0.insert(at, entry);
     }
 
     /// Adds all values of another map, joined with those of the same key.

@@ -31,7 +31,7 @@ const RECORDINGS: &str = "SELECT * FROM recordings WHERE tenant = $1 AND call_id
 /// Keys of calls whose messages carry none begin so.
 const KEYLESS: char = '~';
 
-/// Legs of which messages are looked for; more than any call has.
+/// Keys that one query asks for; a call of more legs takes more queries.
 const KEYS: usize = 200;
 
 /// The columns of a message in the timeline.
@@ -166,16 +166,17 @@ fn placeholders(first: usize, count: usize) -> String {
 /// The keys under which the call's messages stand: of Kazoo also those of legs, which may have come before their call
 /// was known.
 fn keys(call: Row<'_>) -> Vec<String> {
-    let mut keys = vec![call.text("call_key").unwrap_or_default().to_owned()];
+    let own = call.text("call_key").unwrap_or_default();
+    let mut keys = vec![own.to_owned()];
     let kazoo = [Source::Kazoo, Source::Virtualpbx].map(Source::as_str);
     if call.text("source").is_some_and(|source| kazoo.contains(&source)) {
         // `0` stands for a leg of which nothing is known.
-        keys.extend(call.texts_in("legs", "leg_key").into_iter().filter(|key| key != "0"));
-        keys.truncate(KEYS);
+        keys.extend(call.texts_in("legs", "leg_key").into_iter().filter(|key| key != "0" && key != own));
     }
     keys
 }
 
+/// What may be the call's messages, in the order of the log for each [`KEYS`] of its keys.
 async fn timeline(session: &Session, call: Row<'_>) -> Result<Vec<RecordBatch>, QueryError> {
     let column = |name: &str| text(call.text(name).unwrap_or_default());
     let whole = |name: &str| ScalarValue::Int64(call.whole(name));
@@ -183,20 +184,26 @@ async fn timeline(session: &Session, call: Row<'_>) -> Result<Vec<RecordBatch>, 
         let parameters = vec![column("tenant"), whole("first_offset"), whole("last_offset")];
         return Ok(session.collect(BY_RANGE, parameters).await?.batches);
     }
-    let keys = keys(call);
-    let sql = format!(
-        r#"SELECT * FROM events WHERE tenant = $1 AND source = $2 AND call_key IN ({}) ORDER BY "partition", "offset""#,
-        placeholders(3, keys.len())
-    );
-    let parameters = [column("tenant"), column("source")].into_iter().chain(keys.iter().map(|key| text(key)));
-    Ok(session.collect(&sql, parameters.collect()).await?.batches)
+    let mut events = Vec::new();
+    for some in keys(call).chunks(KEYS) {
+        let sql = format!(
+            r#"SELECT * FROM events WHERE tenant = $1 AND source = $2 AND call_key IN ({})
+            ORDER BY "partition", "offset""#,
+            placeholders(3, some.len())
+        );
+        let parameters = [column("tenant"), column("source")].into_iter().chain(some.iter().map(|key| text(key)));
+        events.extend(session.collect(&sql, parameters.collect()).await?.batches);
+    }
+    Ok(events)
 }
 
-/// The rows that are this call's messages.
+/// The rows that are this call's messages, in the order of the log.
 fn messages<'a>(state: &QueryState, found: &'a Found, call: Row<'_>) -> Vec<Row<'a>> {
     let rows = Row::all(&found.events);
     if !keyless(call) {
-        return rows.collect();
+        let mut rows: Vec<Row<'a>> = rows.collect();
+        rows.sort_by_cached_key(|row| (row.whole("partition"), row.whole("offset")));
+        return rows;
     }
     let decoder = state.engine.archive().decoder();
     rows.filter(|row| decode(decoder.as_ref(), *row).is_some_and(|decoded| can_belong(&decoded, call))).collect()

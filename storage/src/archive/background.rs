@@ -45,7 +45,8 @@ pub(super) async fn run(archive: Weak<Inner>) {
         if inner.closed.load(Ordering::Acquire) {
             return;
         }
-        if inner.advance_in_foreground().await.is_err() {
+        let taken = inner.advance_in_foreground().await;
+        if taken.is_err() && inner.sequencer.lock().check().is_err() {
             inner.forget_indexes().await;
         }
         let due = inner.tail_bytes.load(Ordering::Relaxed) >= inner.config.fold_bytes;
@@ -133,7 +134,7 @@ impl Inner {
     }
 
     /// An index cannot be read: no more is taken in until a restart, which makes the indexes again.
-    async fn forget_indexes(&self) {
+    pub(super) async fn forget_indexes(&self) {
         let mut tables = self.tables.lock().await;
         if let Err(error) = tables.forget_indexes() {
             tracing::error!(%error, "the indexes cannot be removed: remove `index/` before the restart");

@@ -22,21 +22,20 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::fold::{BATCH_ROWS, NOTED_AT_ONCE, merge, remember};
-use super::projection::{Projected, home_entry, home_key};
+use super::fold::{BATCH_ROWS, merge};
+use super::landed::remember;
+use super::projection::{Exchange, Projected, home_key};
 use super::store::{Store, Tables};
 use crate::call::CallState;
 use crate::error::Error;
 use crate::lake::{self, File, Table};
 use crate::recording::RecordingState;
-use crate::rows::{self, Keyed, day_name, day_of};
+use crate::rows::{self, FINAL, Keyed, PART, day_name, day_of};
 
 /// Calls whose states are decoded and merged at once.
 const MERGED_AT_ONCE: usize = 20_000;
 /// Rows of small days that are swapped in one commit.
 const GROUP_ROWS: u64 = 200_000;
-/// The tier of parts.
-const PART: &str = "part";
 /// A day that is over is swapped when its oldest part has waited for so long.
 const QUIET: Duration = Duration::from_secs(3600);
 
@@ -73,7 +72,7 @@ impl Store {
     }
 
     async fn compact_states<S: Projected>(&self, tables: &mut Tables, everything: bool) -> Result<(), Error> {
-        S::lane(tables).table.settle().await?;
+        self.settle::<S>(tables).await?;
         for group in group_days(self.due_days::<S>(tables, everything).await?) {
             self.swap_days::<S>(tables, &group).await?;
         }
@@ -129,39 +128,12 @@ impl Store {
         let replaced = self.replaced::<S>(&S::lane(tables).table, days).await?;
         let adds = self.write_swapped(&S::lane(tables).table, &replaced).await?;
         let written: i64 = adds.iter().map(|add| add.size).sum();
+        let Some(path) = adds.first().map(|add| add.path.clone()) else { return Ok(()) };
         let Replaced { paths, with_parts, ids, .. } = replaced;
-        let lane = S::lane(tables);
+        let (lane, merged) = (S::lane(tables), ids.len());
+        lane.exchange = Some(Arc::new(Exchange { path, days: days.to_vec(), with_parts }));
         lane.table.swap(adds, |file| paths.contains(&file.path)).await?;
-        // Parts of an older version of trunklog may be all there was of a call.
-        let (known, mut homes) = (lane.homes.view(), Vec::new());
-        for (id, day) in &with_parts {
-            if known.first(home_key(id))?.is_none() {
-                homes.push(home_entry(id, *day));
-            }
-        }
-        if let Some(until) = lane.homes.until().filter(|_| !homes.is_empty()) {
-            homes.sort_unstable();
-            homes.dedup();
-            lane.homes.add(homes, until, 0)?;
-        }
-        let provider = lane.table.provider().await?;
-        let (sequencer, homes) = (Arc::clone(&self.sequencer), lane.homes.view());
-        let (version, keep) = (lane.table.pinned(), self.config.keep_superseded);
-        let (days_done, merged) = (days.to_vec(), ids.len());
-        let note = move || {
-            let mut locked = sequencer.lock();
-            let projection = S::of_mut(&mut locked);
-            projection.table = provider;
-            let before = std::mem::replace(&mut projection.homes, homes);
-            projection.swapped(&days_done);
-            remember(projection, version, keep);
-            drop(locked);
-            let ids: Vec<Arc<str>> = ids.into_iter().collect();
-            let done = ids.chunks(NOTED_AT_ONCE).map(|some| S::of_mut(&mut sequencer.lock()).has_no_parts(some));
-            (before, done.collect::<Vec<_>>())
-        };
-        let released = self.foreground.run(note).await?;
-        drop(released);
+        self.swap_landed::<S>(tables).await?;
         metrics::counter!("trunklog_compacted_calls_total").increment(merged as u64);
         metrics::histogram!("trunklog_compaction_seconds").record(started.elapsed().as_secs_f64());
         tracing::debug!(days = days.len(), merged, bytes = written, "swapped");
@@ -240,7 +212,7 @@ impl Store {
                 stored.extend(lake::read::states_of(&self.session, rows, lit(true), is_wanted).await?);
             }
             for chunk in merge(stored).chunks(BATCH_ROWS) {
-                let rows = rows::stored(chunk, "final", self.decoder.as_ref())?;
+                let rows = rows::stored(chunk, FINAL, self.decoder.as_ref())?;
                 if sender.send(rows).await.is_err() {
                     return Ok(());
                 }

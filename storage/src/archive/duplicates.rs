@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use ahash::RandomState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 
 use crate::error::Error;
-use crate::event::{Micros, Offset, Source};
+use crate::event::{Event, Micros, Offset, Source};
 use crate::fact::DUPLICATE_WINDOW;
 use crate::index::View;
 
@@ -27,11 +29,11 @@ pub(crate) const DELIVERY_BYTES: usize = 8 + 8 + 1 + INLINE_BYTES;
 /// A delivery as it stands in a run.
 pub(crate) type Stored = (u128, [u8; DELIVERY_BYTES]);
 
-#[derive(Debug, Clone)]
+/// A delivery in memory.
+#[derive(Debug)]
 struct Delivery {
     offset: Offset,
-    received_at: Micros,
-    event_id: Arc<str>,
+    event: Arc<Event>,
 }
 
 /// What the index knows besides the runs.
@@ -46,12 +48,14 @@ pub(crate) struct Aside {
 /// The index.
 #[derive(Debug)]
 pub(crate) struct Duplicates {
-    recent: HashMap<u128, Vec<Delivery>>,
+    recent: HashMap<u128, SmallVec<[Delivery; 1]>, RandomState>,
     order: VecDeque<(Offset, u128)>,
     runs: View<DELIVERY_BYTES>,
     /// The runs have everything up to here.
     until: Option<Offset>,
     aside: Aside,
+    /// Nobody asks: of ids nothing is kept.
+    unasked: bool,
 }
 
 fn key(tenant: &str, source: Source, fingerprint: &[u8; 32]) -> u128 {
@@ -70,7 +74,12 @@ fn counts(delivery: (Offset, Micros), at: Offset, latest: Micros) -> bool {
 impl Duplicates {
     /// Over runs that have everything up to `until`.
     pub fn new(runs: View<DELIVERY_BYTES>, until: Option<Offset>, aside: Aside) -> Duplicates {
-        Duplicates { recent: HashMap::new(), order: VecDeque::new(), runs, until, aside }
+        Duplicates { recent: HashMap::default(), order: VecDeque::new(), runs, until, aside, unasked: false }
+    }
+
+    /// One that passes the messages up to `until`, and knows nothing but their highest receipt time.
+    pub fn unasked(until: Option<Offset>) -> Duplicates {
+        Duplicates { unasked: true, ..Duplicates::new(View::empty(), until, Aside::default()) }
     }
 
     /// Whether this message is yet to be noted.
@@ -95,34 +104,33 @@ impl Duplicates {
     /// If a run cannot be read.
     pub fn note(
         &mut self,
-        tenant: &str,
-        source: Source,
         fingerprint: &[u8; 32],
         window: Micros,
-        message: (Offset, Micros, &str),
+        offset: Offset,
+        event: &Arc<Event>,
     ) -> Result<Option<Arc<str>>, Error> {
-        let (offset, received_at, event_id) = message;
-        let key = key(tenant, source, fingerprint);
-        self.aside.latest = self.aside.latest.max(received_at);
+        let key = key(&event.tenant, event.source, fingerprint);
+        self.aside.latest = self.aside.latest.max(event.received_at);
         let latest = self.aside.latest;
         let fits = |at: Offset, received: Micros| {
-            (received_at.saturating_sub(received)).saturating_abs() <= window && counts((at, received), offset, latest)
+            event.received_at.saturating_sub(received).saturating_abs() <= window
+                && counts((at, received), offset, latest)
         };
-        let mut stored: Option<Delivery> = None;
+        let mut original: Option<Arc<str>> = None;
         let long_ids = &self.aside.long_ids;
         self.runs.each(key, |value| {
             let (at, received) = offset_and_receipt(value);
             if !fits(at, received) {
                 return ControlFlow::Continue(());
             }
-            stored = Some(read(value, long_ids));
+            original = Some(read_id(value, at, long_ids));
             // They come in the order of the log.
             ControlFlow::Break(())
         })?;
         let deliveries = self.recent.entry(key).or_default();
-        let first = || deliveries.iter().find(|delivery| fits(delivery.offset, delivery.received_at));
-        let original = stored.as_ref().or_else(first).map(|delivery| Arc::clone(&delivery.event_id));
-        deliveries.push(Delivery { offset, received_at, event_id: event_id.into() });
+        let first = || deliveries.iter().find(|delivery| fits(delivery.offset, delivery.event.received_at));
+        let original = original.or_else(|| first().map(|delivery| delivery.event.id.as_str().into()));
+        deliveries.push(Delivery { offset, event: Arc::clone(event) });
         self.order.push_back((offset, key));
         Ok(original)
     }
@@ -131,7 +139,7 @@ impl Duplicates {
     pub fn pass(&mut self, message: (Offset, Micros, &str)) {
         let (offset, received_at, event_id) = message;
         self.aside.latest = self.aside.latest.max(received_at);
-        if event_id.len() > INLINE_BYTES {
+        if event_id.len() > INLINE_BYTES && !self.unasked {
             self.aside.long_ids.insert(offset.0, (received_at, event_id.into()));
         }
     }
@@ -145,12 +153,12 @@ impl Duplicates {
             read += 1;
             let known = self.recent.get(key).into_iter().flatten().find(|delivery| delivery.offset == *offset);
             let Some(delivery) = known else { continue };
-            if delivery.event_id.len() > INLINE_BYTES {
-                let kept = (delivery.received_at, Arc::clone(&delivery.event_id));
-                self.aside.long_ids.insert(offset.0, kept);
+            let Event { id, received_at, .. } = &*delivery.event;
+            if id.len() > INLINE_BYTES {
+                self.aside.long_ids.insert(offset.0, (*received_at, id.as_str().into()));
             }
-            latest = latest.max(delivery.received_at);
-            written.push((*key, write(delivery)));
+            latest = latest.max(*received_at);
+            written.push((*key, write(*offset, *received_at, id)));
         }
         (written, read, latest)
     }
@@ -196,19 +204,19 @@ pub(crate) fn stored(
     message: (Offset, Micros, &str),
     aside: &mut Aside,
 ) -> Stored {
-    let delivery = Delivery { offset: message.0, received_at: message.1, event_id: message.2.into() };
-    aside.latest = aside.latest.max(delivery.received_at);
-    if delivery.event_id.len() > INLINE_BYTES {
-        aside.long_ids.insert(delivery.offset.0, (delivery.received_at, Arc::clone(&delivery.event_id)));
+    let (offset, received_at, id) = message;
+    aside.latest = aside.latest.max(received_at);
+    if id.len() > INLINE_BYTES {
+        aside.long_ids.insert(offset.0, (received_at, id.into()));
     }
-    (key(tenant, source, fingerprint), write(&delivery))
+    (key(tenant, source, fingerprint), write(offset, received_at, id))
 }
 
-fn write(delivery: &Delivery) -> [u8; DELIVERY_BYTES] {
+fn write(offset: Offset, received_at: Micros, id: &str) -> [u8; DELIVERY_BYTES] {
     let mut value = [0; DELIVERY_BYTES];
-    value[..8].copy_from_slice(&delivery.offset.0.to_be_bytes());
-    value[8..16].copy_from_slice(&delivery.received_at.to_be_bytes());
-    let id = delivery.event_id.as_bytes();
+    value[..8].copy_from_slice(&offset.0.to_be_bytes());
+    value[8..16].copy_from_slice(&received_at.to_be_bytes());
+    let id = id.as_bytes();
     if let (Ok(length), true) = (u8::try_from(id.len()), id.len() <= INLINE_BYTES) {
         value[16] = length;
         value[17..17 + id.len()].copy_from_slice(id);
@@ -223,12 +231,10 @@ fn offset_and_receipt(value: &[u8; DELIVERY_BYTES]) -> (Offset, Micros) {
     (Offset(number(0)), number(8).cast_signed())
 }
 
-fn read(value: &[u8; DELIVERY_BYTES], long_ids: &BTreeMap<u64, (Micros, Arc<str>)>) -> Delivery {
-    let (offset, received_at) = offset_and_receipt(value);
+fn read_id(value: &[u8; DELIVERY_BYTES], offset: Offset, long_ids: &BTreeMap<u64, (Micros, Arc<str>)>) -> Arc<str> {
     let inline = value.get(17..17 + usize::from(value[16])).and_then(|id| std::str::from_utf8(id).ok());
     let long = || long_ids.get(&offset.0).map(|(_, id)| Arc::clone(id));
-    let event_id = inline.map(Arc::from).or_else(long).unwrap_or_default();
-    Delivery { offset, received_at, event_id }
+    inline.map(Arc::from).or_else(long).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -242,10 +248,16 @@ mod tests {
         Duplicates::new(View::empty(), None, Aside::default())
     }
 
+    fn event(tenant: &str, source: Source, id: &str, received_at: Micros) -> Arc<Event> {
+        let event = serde_json::json!({
+            "id": id, "tenant": tenant, "source": source, "type": "toy", "received_at": received_at,
+        });
+        Arc::new(serde_json::from_value(event).expect("an event"))
+    }
+
     fn note(index: &mut Duplicates, offset: u64, day: i64) -> Option<String> {
-        let id = format!("event-{offset}");
-        let message = (Offset(offset), day * DAY, id.as_str());
-        let original = index.note("acme", Source::Placetel, &PRINT, DUPLICATE_WINDOW, message).expect("memory");
+        let event = event("acme", Source::Placetel, &format!("event-{offset}"), day * DAY);
+        let original = index.note(&PRINT, DUPLICATE_WINDOW, Offset(offset), &event).expect("memory");
         original.map(|id| id.to_string())
     }
 
@@ -261,8 +273,9 @@ mod tests {
     #[test]
     fn tenants_and_sources_are_apart() {
         let mut index = index();
-        let mut note =
-            |tenant, source, offset| index.note(tenant, source, &PRINT, 1, (Offset(offset), 0, "x")).expect("memory");
+        let mut note = |tenant, source, offset| {
+            index.note(&PRINT, 1, Offset(offset), &event(tenant, source, "x", 0)).expect("memory")
+        };
         assert_eq!(note("a", Source::Kazoo, 0), None);
         assert_eq!(note("b", Source::Kazoo, 1), None);
         assert_eq!(note("a", Source::Virtualpbx, 2), None);
@@ -277,7 +290,8 @@ mod tests {
         let mut index = index();
         for (offset, id) in [(0, "short"), (1, long.as_str())] {
             let print = [u8::try_from(offset).expect("small"); 32];
-            index.note("a", Source::Kazoo, &print, DUPLICATE_WINDOW, (Offset(offset), 5, id)).expect("noted");
+            let event = event("a", Source::Kazoo, id, 5);
+            index.note(&print, DUPLICATE_WINDOW, Offset(offset), &event).expect("noted");
         }
         let (entries, _, stamp) = index.unwritten(Offset(1), 0, 9);
         assert_eq!((entries.len(), stamp), (2, 5));
@@ -288,8 +302,8 @@ mod tests {
         let mut again = Duplicates::new(runs.view(), runs.until(), index.aside(index.latest()));
         for (offset, id) in [(2, "short"), (3, long.as_str())] {
             let print = [u8::try_from(offset - 2).expect("small"); 32];
-            let at = (Offset(offset), 6, "again");
-            let original = again.note("a", Source::Kazoo, &print, DUPLICATE_WINDOW, at).expect("noted");
+            let event = event("a", Source::Kazoo, "again", 6);
+            let original = again.note(&print, DUPLICATE_WINDOW, Offset(offset), &event).expect("noted");
             assert_eq!(original.as_deref(), Some(id));
         }
     }

@@ -173,6 +173,9 @@ impl Bench {
                     let status = self.archive().status();
                     let end = self.messages.checked_sub(1).map(Offset);
                     assert_eq!((status.folded, status.visible, status.tail_messages), (end, end, 0), "after {after}");
+                    // What landed without being noted is noted by now: nothing is in memory that the tables have.
+                    let parts = self.archive().inner.sequencer.lock().calls.parts_since.len();
+                    assert_eq!((status.overlay_calls, parts), (0, 0), "after {after}");
                     return self.expect_each_once(after).await;
                 }
                 Err(error) => last = Some(error),

@@ -65,7 +65,7 @@ impl Archive {
         id: &str,
         day: i32,
     ) -> Result<Option<KeyedRecording>, Error> {
-        let filter = in_days(&day_names(&[day])).and(col("tier").eq(lit("final"))).and(col("recording_id").eq(lit(id)));
+        let filter = in_days(&day_names(&[day])).and(lake::read::is_whole()).and(col("recording_id").eq(lit(id)));
         let pinned = Arc::clone(&table);
         // Planning a read is no work for the threads that serve.
         let read = |inner: Arc<Inner>| async move { lake::read::states(&inner.session, &pinned, filter).await };
@@ -187,7 +187,7 @@ impl Archive {
         filter: Expr,
         matches: impl Fn(&Keyed<S>) -> bool + Send + Sync,
     ) -> Result<Vec<Keyed<S>>, Error> {
-        let is_final = col("tier").eq(lit("final"));
+        let is_final = lake::read::is_whole();
         let mut found = lake::read::states(&self.inner.session, &part.table, is_final.and(filter)).await?;
         found.retain(|keyed| !part.overlay.contains(&keyed.id) && matches(keyed));
         found.extend(part.overlay.entries().map(|entry| &entry.keyed).filter(|keyed| matches(keyed)).cloned());

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::duplicates::{Duplicates, Stored};
 use super::keyer::Keyer;
-use super::projection::{Attempt, Dirty, Projected, Projection, home_entry};
+use super::projection::{Attempt, Dirty, Projected};
 use super::sequencer::Sequencer;
 use super::store::{Store, Tables};
 use super::tail::TailView;
@@ -23,9 +23,9 @@ use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Micros, Offset};
 use crate::fact::Decoder;
-use crate::lake::{self, Effort, Table, Version, Writer};
+use crate::lake::{self, Effort, Table, Writer};
 use crate::recording::RecordingState;
-use crate::rows::{self, Keyed, LoggedEvent, State};
+use crate::rows::{self, FINAL, Keyed, LoggedEvent, PART, State};
 
 /// Rows per record batch that is written: few enough that its buffers are used again, not mapped anew.
 pub(super) const BATCH_ROWS: usize = 2048;
@@ -33,25 +33,23 @@ pub(super) const BATCH_ROWS: usize = 2048;
 /// So much of what a fold did is noted at once: ingest waits for the lock meanwhile.
 pub(super) const NOTED_AT_ONCE: usize = 128;
 
-/// States that were gathered: dirty again unless they get written, whatever ends the fold.
+/// States that were gathered: dirty again unless their rows get as far as a commit, whatever ends the fold.
 struct Pending<'a, S: Projected> {
     store: &'a Store,
     /// The table lacks the messages up to this fold's end.
     behind: bool,
-    attempt: Attempt,
+    attempt: Arc<Attempt>,
     /// Their rows, in the making.
     files: Option<Files>,
-    landed: bool,
+    /// There is nothing to commit, or what became of the commit is for [`Store::settle`] to find out.
+    handed_over: bool,
     states: PhantomData<S>,
 }
 
 impl<S: Projected> Drop for Pending<'_, S> {
     fn drop(&mut self) {
-        if !self.landed {
-            let mut sequencer = self.store.sequencer.lock();
-            let Attempt { whole, parts, .. } = &mut self.attempt;
-            let ids = whole.drain(..).map(|(id, _)| id).chain(parts.drain(..));
-            S::of_mut(&mut sequencer).dirty.extend(ids);
+        if !self.handed_over {
+            S::of_mut(&mut self.store.sequencer.lock()).give_back(&self.attempt);
         }
     }
 }
@@ -74,7 +72,8 @@ impl<'a, S: Projected> Pending<'a, S> {
             whole: whole.iter().map(|keyed| (Arc::clone(&keyed.id), keyed.day)).collect(),
             parts: parts.iter().map(|keyed| Arc::clone(&keyed.id)).collect(),
         };
-        let pending = Pending { store, behind, attempt, files: None, landed: false, states: PhantomData };
+        let attempt = Arc::new(attempt);
+        let pending = Pending { store, behind, attempt, files: None, handed_over: false, states: PhantomData };
         (pending, Changed { whole, parts, latest })
     }
 
@@ -106,8 +105,7 @@ async fn write_states<S: Projected>(
     let [settled, others] = writers;
     let Changed { whole, parts, latest } = changed;
     let (calm, unsettled) = whole.into_iter().partition(|keyed| S::is_settled(keyed, latest));
-    for (mut writer, kinds) in [(settled, vec![(calm, "final")]), (others, vec![(unsettled, "final"), (parts, "part")])]
-    {
+    for (mut writer, kinds) in [(settled, vec![(calm, FINAL)]), (others, vec![(unsettled, FINAL), (parts, PART)])] {
         for (mut states, tier) in kinds {
             sort(&mut states);
             for chunk in states.chunks(BATCH_ROWS) {
@@ -258,7 +256,7 @@ impl Store {
         }
         let sequencer = Arc::clone(&self.sequencer);
         let (deliveries, stamp) = self.foreground.run(move || unwritten(&sequencer, until)).await?;
-        tables.fingerprints.add(deliveries, until, stamp)?;
+        tables.fingerprints.add(deliveries, until, stamp).map_err(|error| self.index_failed(error))?;
         tables.fingerprints.forget(Duplicates::is_gone(latest, until))?;
         let provider = tables.events.provider().await?;
         let (sequencer, runs) = (Arc::clone(&self.sequencer), tables.fingerprints.view());
@@ -284,68 +282,14 @@ impl Store {
         if let Some(files) = pending.files.take() {
             let files = written(files).await?;
             let (lane, until) = (S::lane(tables), pending.attempt.until);
-            lane.attempt = Some(Arc::new(pending.attempt.clone()));
+            lane.attempt = Some(Arc::clone(&pending.attempt));
+            pending.handed_over = true;
             lane.table.fold(files, until).await?;
-            self.landed::<S>(tables).await?;
+            self.fold_landed::<S>(tables).await?;
         }
-        pending.landed = true;
+        pending.handed_over = true;
         Ok(())
     }
-
-    /// Finds out what became of a fold that failed, and notes it if it landed: else its rows would be written twice.
-    async fn settle<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
-        let lane = S::lane(tables);
-        let Some(attempt) = &lane.attempt else { return lane.table.settle().await };
-        let until = attempt.until;
-        lane.table.settle().await?;
-        if lane.table.watermark >= Some(until) {
-            return self.landed::<S>(tables).await;
-        }
-        lane.attempt = None;
-        Ok(())
-    }
-
-    /// Takes up a fold that has landed: first the index, then memory.
-    async fn landed<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
-        let lane = S::lane(tables);
-        let Some(attempt) = lane.attempt.clone() else { return Ok(()) };
-        let homes = attempt.whole.iter().map(|(id, day)| home_entry(id, *day)).collect();
-        lane.homes.add(homes, attempt.until, 0)?;
-        let provider = lane.table.provider().await?;
-        let (sequencer, homes) = (Arc::clone(&self.sequencer), lane.homes.view());
-        let (version, keep) = (lane.table.pinned(), self.config.keep_superseded);
-        let note = move || {
-            let mut locked = sequencer.lock();
-            let projection = S::of_mut(&mut locked);
-            projection.table = provider;
-            let before = std::mem::replace(&mut projection.homes, homes);
-            projection.landed(attempt.until);
-            remember(projection, version, keep);
-            drop(locked);
-            let mut done = Vec::with_capacity(attempt.whole.len());
-            for ids in attempt.whole.chunks(NOTED_AT_ONCE) {
-                done.extend(S::of_mut(&mut sequencer.lock()).has_first_rows(ids));
-            }
-            for ids in attempt.parts.chunks(NOTED_AT_ONCE) {
-                S::of_mut(&mut sequencer.lock()).has_parts(ids);
-            }
-            (before, done)
-        };
-        let released = self.foreground.run(note).await?;
-        drop(released);
-        lane.attempt = None;
-        Ok(())
-    }
-}
-
-/// Which version of the table belongs to which offset, for reading as of an offset; versions whose files may be gone
-/// are forgotten.
-pub(super) fn remember<S>(projection: &mut Projection<S>, version: Version, keep: Duration) {
-    let (at, history) = (version.at, &mut projection.history);
-    history.push(version);
-    let kept = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-    let gone = history.windows(2).take_while(|pair| pair[1].at < at.saturating_sub(kept)).count();
-    history.drain(..gone);
 }
 
 /// Merges rows of the same id, and sorts.

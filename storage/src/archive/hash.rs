@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{cast, col, lit};
+use datafusion::prelude::{cast, col};
 use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
 
@@ -19,6 +19,7 @@ use super::{Archive, Snapshot};
 use crate::call::LEG;
 use crate::error::Error;
 use crate::event::hex;
+use crate::lake;
 use crate::rows::State;
 use crate::schema;
 
@@ -56,7 +57,7 @@ impl Archive {
     async fn lines_of<S: State>(&self, part: &Part<S>, snapshot: &Snapshot) -> Result<Vec<Line>, Error> {
         let superseded = part.superseded();
         let mut found = Vec::new();
-        let filter = col("tier").eq(lit("final"));
+        let filter = lake::read::is_whole();
         for batch in self.read(Arc::clone(&part.table), &S::schema(), Some(filter)).await? {
             let ids = batch.column_by_name(S::ID).map(|column| column.as_string::<i32>().clone());
             let is_whole = |row: usize| ids.as_ref().is_none_or(|ids| !superseded.contains(ids.value(row)));

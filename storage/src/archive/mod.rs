@@ -20,6 +20,7 @@ mod fold;
 mod foreground;
 mod hash;
 mod keyer;
+mod landed;
 mod looked_up;
 mod overlay;
 mod patient;
@@ -65,7 +66,7 @@ const SPLIT_BYTES: usize = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct Message {
     /// As it will be stored.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// What it means.
     pub decoded: Decoded,
 }
@@ -76,7 +77,7 @@ impl Message {
         let decoded = decode_safely(decoder, &event);
         event.kind.clone_from(&decoded.kind);
         event.subject.clone_from(&decoded.call_key);
-        Message { event, decoded }
+        Message { event: Arc::new(event), decoded }
     }
 }
 
@@ -419,6 +420,8 @@ impl Drop for Inner {
 mod faulty_log;
 #[cfg(test)]
 mod faulty_store;
+#[cfg(test)]
+mod healing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use ahash::RandomState;
 use arrow::array::RecordBatch;
 
 use crate::error::Error;
@@ -29,13 +30,13 @@ pub(crate) struct Entry<S> {
 
 #[derive(Clone, Debug)]
 struct Shard<S> {
-    entries: HashMap<Arc<str>, Entry<S>>,
+    entries: HashMap<Arc<str>, Entry<S>, RandomState>,
     rendered: OnceLock<RecordBatch>,
 }
 
 impl<S> Default for Shard<S> {
     fn default() -> Self {
-        Shard { entries: HashMap::new(), rendered: OnceLock::new() }
+        Shard { entries: HashMap::default(), rendered: OnceLock::new() }
     }
 }
 
@@ -78,6 +79,16 @@ impl<S: State> Overlay<S> {
             change(entry);
             shard.rendered = OnceLock::new();
         }
+    }
+
+    /// Merges more into an entry; gives it back if there is none.
+    pub fn join(&mut self, more: Keyed<S>, part: bool) -> Option<Keyed<S>> {
+        let shard = Arc::make_mut(&mut self.shards[shard_of(&more.id)]);
+        let Some(entry) = shard.entries.get_mut(&more.id) else { return Some(more) };
+        entry.parts |= part;
+        Arc::make_mut(&mut entry.keyed.state).join(Arc::unwrap_or_clone(more.state));
+        shard.rendered = OnceLock::new();
+        None
     }
 
     /// Notes something about an entry that its row does not show.

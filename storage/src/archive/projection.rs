@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ahash::RandomState;
 use datafusion::catalog::TableProvider;
 
 use super::overlay::{Entry, Overlay};
@@ -40,14 +41,26 @@ pub(crate) struct Lane {
     pub homes: Runs<HOME_BYTES>,
     /// A fold of which it is not known whether it landed, or not yet noted that it did.
     pub attempt: Option<Arc<Attempt>>,
+    /// A swap of which the same is not known.
+    pub exchange: Option<Arc<Exchange>>,
 }
 
 /// What a fold writes: ids that get their first row, and ids that get a part.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Attempt {
     pub until: Offset,
     pub whole: Vec<(Arc<str>, i32)>,
     pub parts: Vec<Arc<str>>,
+}
+
+/// What a swap exchanges.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// A file that the table has if the swap landed.
+    pub path: String,
+    pub days: Vec<String>,
+    /// Those whose parts are merged into their rows, with their home days; one may come more than once.
+    pub with_parts: Vec<(Arc<str>, i32)>,
 }
 
 /// States that the log is folded into, each kind with its own table and watermark.
@@ -106,7 +119,7 @@ pub(crate) struct Projection<S> {
     /// Home days that the index lacks although the table has the rows, found while the log is read again.
     pub placed: HashMap<u128, i32>,
     /// Those with changes behind the table's watermark.
-    pub dirty: HashSet<Arc<str>>,
+    pub dirty: HashSet<Arc<str>, RandomState>,
     /// Those whose final row must be read before they are whole.
     pub lacking: HashSet<Arc<str>>,
     /// Last offset that is in the table.
@@ -126,7 +139,7 @@ impl<S: State> Projection<S> {
             overlay: Overlay::default(),
             homes,
             placed: HashMap::new(),
-            dirty: HashSet::new(),
+            dirty: HashSet::default(),
             lacking: HashSet::new(),
             watermark,
             table,
@@ -145,7 +158,9 @@ impl<S: State> Projection<S> {
     /// # Errors
     /// If the index cannot be read.
     pub fn home(&self, id: &str) -> Result<Option<i32>, Error> {
-        Ok(self.homes.first(home_key(id))?.map(i32::from_be_bytes))
+        let key = home_key(id);
+        let indexed = self.homes.first(key)?.map(i32::from_be_bytes);
+        Ok(indexed.or_else(|| self.placed.get(&key).copied()))
     }
 
     /// Whether anything is known of this one.
@@ -176,19 +191,12 @@ impl<S: State> Projection<S> {
         self.merge(part, true)
     }
 
-    fn merge(&mut self, mut keyed: Keyed<S>, part: bool) -> Result<(), Error> {
-        let id = Arc::clone(&keyed.id);
-        if self.overlay.contains(&id) {
-            self.overlay.change(&id, |entry| {
-                entry.parts |= part;
-                Arc::make_mut(&mut entry.keyed.state).join(Arc::unwrap_or_clone(keyed.state));
-            });
-            return Ok(());
-        }
-        let home = self.home(&id)?;
+    fn merge(&mut self, keyed: Keyed<S>, part: bool) -> Result<(), Error> {
+        let Some(mut keyed) = self.overlay.join(keyed, part) else { return Ok(()) };
+        let home = self.home(&keyed.id)?;
         keyed.day = home.unwrap_or(keyed.day);
         if home.is_some() {
-            self.lacking.insert(id);
+            self.lacking.insert(Arc::clone(&keyed.id));
         }
         self.overlay.insert(Entry { keyed, stored: home.is_some(), lacks_stored: home.is_some(), parts: part });
         Ok(())
@@ -226,6 +234,13 @@ impl<S: State> Projection<S> {
         }
     }
 
+    /// As it is now, for reading.
+    pub fn seen(&self) -> Projection<S> {
+        let (overlay, lacking) = (self.overlay.clone(), self.lacking.clone());
+        let fresh = Projection::new(Arc::clone(&self.table), self.watermark, self.homes.clone());
+        Projection { overlay, lacking, ..fresh }
+    }
+
     /// The days of those that lack their stored row.
     pub fn lacking_days(&self) -> Vec<i32> {
         let days = self.lacking.iter().filter_map(|id| self.overlay.get(id).map(|entry| entry.keyed.day));
@@ -236,6 +251,11 @@ impl<S: State> Projection<S> {
     /// Those that the next fold writes, as they are now.
     pub fn take_dirty(&mut self) -> Dirty<S> {
         Dirty { ids: std::mem::take(&mut self.dirty), overlay: self.overlay.clone() }
+    }
+
+    /// A fold did not land: what it would have written is for the next one.
+    pub fn give_back(&mut self, attempt: &Attempt) {
+        self.dirty.extend(attempt.whole.iter().map(|(id, _)| id).chain(&attempt.parts).cloned());
     }
 
     /// A fold up to here has landed, and the index has the home days of what it wrote. What it wrote is noted then,
@@ -289,7 +309,7 @@ impl<S: State> Projection<S> {
 
 /// States that a fold writes, as they were at one moment.
 pub(crate) struct Dirty<S> {
-    ids: HashSet<Arc<str>>,
+    ids: HashSet<Arc<str>, RandomState>,
     overlay: Overlay<S>,
 }
 

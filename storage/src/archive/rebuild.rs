@@ -4,14 +4,15 @@
 //! up other folds. A table is exchanged in one commit.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use datafusion::prelude::{col, ident, lit};
 
 use super::duplicates::Aside;
-use super::fold::remember;
 use super::keyer::Keyer;
+use super::landed::remember;
 use super::projection::{Projected, Projection};
 use super::refold::Scratch;
 use super::restore::index_homes;
@@ -35,6 +36,9 @@ pub struct RebuildReport {
     pub recordings: u64,
 }
 
+/// Where messages are folded again, in the data directory.
+pub(super) const SCRATCH: &str = "rebuild";
+
 impl Archive {
     /// Folds all messages again and replaces every row of `calls` and `recordings` by the result. Messages that arrive
     /// meanwhile wait in the tail.
@@ -52,8 +56,15 @@ impl Inner {
         let Ok(_alone) = self.rebuilding.try_lock() else {
             return Err(Error::Conflict("a rebuild is under way".into()));
         };
-        let directory = self.config.data_dir.join("rebuild");
-        let mut scratch = Scratch::make(self, &directory, &|_| ()).await?;
+        let directory = self.config.data_dir.join(SCRATCH);
+        let rebuilt = self.rebuild_in(&directory).await;
+        // What stays is removed by the next rebuild or start.
+        let _ = std::fs::remove_dir_all(&directory);
+        rebuilt
+    }
+
+    async fn rebuild_in(&self, directory: &Path) -> Result<RebuildReport, Error> {
+        let mut scratch = Scratch::make(self, directory, &|_| ()).await?;
         let mut tables = self.tables.lock().await;
         let until = self.fold_into(&mut tables).await?;
         let events = tables.events.provider().await?;
@@ -81,8 +92,6 @@ impl Inner {
             }
             self.ignoring.store(false, Ordering::Release);
         }
-        // A leftover is removed by the next rebuild.
-        let _ = std::fs::remove_dir_all(&directory);
         Ok(report)
     }
 
@@ -95,7 +104,7 @@ impl Inner {
         let days: BTreeSet<&String> = rows.keys().map(|(day, _)| day).collect();
         for day in days {
             let frame = self.session.read_table(Arc::clone(&provider))?;
-            let frame = frame.filter(col("day").eq(lit(day)).and(col("tier").eq(lit("final"))))?;
+            let frame = frame.filter(col("day").eq(lit(day)).and(lake::read::is_whole()))?;
             let order = ["tenant", S::TIME, S::ID].map(|column| ident(column).sort(true, false)).to_vec();
             let written = async {
                 let sorted = table.as_stored(frame)?.sort(order)?;

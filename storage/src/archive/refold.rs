@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
-use super::duplicates::{Aside, Duplicates};
+use super::duplicates::Duplicates;
 use super::projection::Projection;
 use super::sequencer::Sequencer;
 use super::snapshot::arrival;
@@ -186,6 +186,6 @@ async fn sequencer(tables: &Tables) -> Result<Sequencer, Error> {
     let all = Some(Offset(u64::MAX));
     let calls = Projection::new(tables.calls.table.provider().await?, None, View::empty());
     let recordings = Projection::new(tables.recordings.table.provider().await?, None, View::empty());
-    let duplicates = Duplicates::new(View::empty(), all, Aside::default());
+    let duplicates = Duplicates::unasked(all);
     Ok(Sequencer::new(tables.events.provider().await?, all, calls, recordings, duplicates))
 }

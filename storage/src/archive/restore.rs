@@ -26,14 +26,14 @@ use crate::lake;
 use crate::log::embedded::EmbeddedLog;
 use crate::log::{Log, codec};
 use crate::recording::RecordingState;
-use crate::rows::State;
+use crate::rows::{PART, State};
 
 /// Stored messages that are looked through for the last one of each call without an id.
 const RECENT_MESSAGES: u64 = 20_000;
 /// Read back from the log at once.
 pub(super) const READ_BYTES: usize = 2 << 20;
 /// Entries that are added to an index at once when it is made again.
-const INDEXED_AT_ONCE: usize = 500_000;
+const INDEXED_AT_ONCE: usize = if cfg!(test) { 8 } else { 500_000 };
 
 /// A sequencer, and the offset after which messages must be read again for it.
 pub(super) struct Restored {
@@ -119,7 +119,7 @@ pub(super) async fn index_homes<S: State>(
 ) -> Result<(), Error> {
     homes.clear()?;
     let Some(watermark) = watermark else { return Ok(()) };
-    let is_final = col("tier").eq(lit("final"));
+    let is_final = lake::read::is_whole();
     let mut stream = std::pin::pin!(lake::read::homes::<S>(session, table, Some(is_final)).await?);
     let mut entries = Vec::new();
     while let Some(batch) = stream.try_next().await? {
@@ -137,7 +137,7 @@ pub(super) async fn load_parts<S: State>(
     session: &SessionContext,
     projection: &mut Projection<S>,
 ) -> Result<(), Error> {
-    for part in lake::read::states(session, &projection.table, col("tier").eq(lit("part"))).await? {
+    for part in lake::read::states(session, &projection.table, col("tier").eq(lit(PART))).await? {
         projection.take_part(part)?;
     }
     Ok(())
@@ -200,7 +200,7 @@ pub(super) async fn restore_keyer(
         let of_source = messages.into_iter().filter(|stored| stored.event.source == Source::Voispeed);
         last.extend(of_source.map(|stored| Message::new(stored.event, decoder)));
     }
-    keyer.remember(last.iter().map(|message| (&message.event, &message.decoded)));
+    keyer.remember(last.iter().map(|message| (&*message.event, &message.decoded)));
     Ok(keyer)
 }
 

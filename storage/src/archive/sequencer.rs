@@ -1,6 +1,7 @@
 //! Everything that happens in log order, one message after the other: duplicate marks, call keys, home days, merging
 //! into the overlay, the tail. Plain code under one lock; but for look-ups in the indexes no I/O.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -96,10 +97,13 @@ impl Sequencer {
             if self.failed.is_some() {
                 return;
             }
-            match self.message(offset, message.event, message.decoded) {
+            let Message { event, decoded } = message;
+            let taken = catch_unwind(AssertUnwindSafe(|| self.message(offset, event, decoded)));
+            let taken = taken.unwrap_or_else(|_| Err(Error::Corrupt(format!("taking in message {offset} broke off"))));
+            match taken {
                 Ok(duplicate) => arrived.duplicate[index].store(duplicate, Ordering::Release),
                 Err(error) => {
-                    tracing::error!(%error, %offset, "an index cannot be read; nothing more is taken in until a restart");
+                    tracing::error!(%error, %offset, "nothing more is taken in until a restart");
                     self.failed = Some(error.to_string());
                 }
             }
@@ -113,20 +117,18 @@ impl Sequencer {
     }
 
     /// Takes in one message; says whether it is a duplicate.
-    fn message(&mut self, offset: Offset, event: Event, mut decoded: Decoded) -> Result<bool, Error> {
+    fn message(&mut self, offset: Offset, event: Arc<Event>, mut decoded: Decoded) -> Result<bool, Error> {
         let mut duplicate_of = None;
-        let at = (offset, event.received_at, event.id.as_str());
         if self.duplicates.is_behind(offset) {
-            let print = &decoded.fingerprint;
-            duplicate_of = self.duplicates.note(&event.tenant, event.source, print, decoded.window, at)?;
+            duplicate_of = self.duplicates.note(&decoded.fingerprint, decoded.window, offset, &event)?;
         } else {
-            self.duplicates.pass(at);
+            self.duplicates.pass((offset, event.received_at, event.id.as_str()));
         }
         self.project(offset, &event, &mut decoded, true)?;
         let duplicate = duplicate_of.is_some();
         if self.events_watermark.is_none_or(|folded| offset > folded) {
             let Decoded { occurred_at, fingerprint, error, .. } = decoded;
-            let (event, error) = (Arc::new(event), error.map(Arc::from));
+            let error = error.map(Arc::from);
             self.tail.push(LoggedEvent { event, offset, occurred_at, fingerprint, error, duplicate_of });
         }
         self.last = self.last.max(Some(offset));
@@ -161,7 +163,8 @@ impl Sequencer {
     /// What the message says about a call, if it does.
     fn call(&mut self, offset: Offset, event: &Event, decoded: &mut Decoded) -> Option<Keyed<CallState>> {
         let key = self.keyer.key(event, decoded)?;
-        let (_, mut state) = decoded.fact.take()?;
+        let (_, mut shared) = decoded.fact.take()?;
+        let state = Arc::make_mut(&mut shared);
         let source = decoded.concerns.unwrap_or(event.source);
         state.decided_at(offset);
         // The bookkeeping columns are about what the telephone system delivered.
@@ -174,7 +177,7 @@ impl Sequencer {
             id: call_id(&event.tenant, source, &key).into(),
             key: key.into(),
             day: home_day(event, decoded),
-            state: Arc::new(state),
+            state: shared,
         })
     }
 }

@@ -11,7 +11,7 @@ use datafusion::prelude::{col, lit};
 use futures::TryStreamExt;
 
 use super::compact::{day_names, in_days};
-use super::duplicates::{Aside, Duplicates};
+use super::duplicates::Duplicates;
 use super::overlay::Overlay;
 use super::projection::{Projected, Projection};
 use super::restore::{load_parts, restore_keyer};
@@ -22,7 +22,6 @@ use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Micros, Offset, now};
 use crate::fact::Decoder;
-use crate::index::View;
 use crate::lake::{self, Version};
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, State};
@@ -143,14 +142,30 @@ impl Archive {
     /// # Errors
     /// If a table cannot be read.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let inner = &self.inner;
-        loop {
-            if let Some(snapshot) = self.snapshot_at_once()? {
-                return Ok(snapshot);
-            }
-            complete::<CallState>(inner).await?;
-            complete::<RecordingState>(inner).await?;
+        if let Some(snapshot) = self.snapshot_at_once()? {
+            return Ok(snapshot);
         }
+        complete::<CallState>(&self.inner).await?;
+        complete::<RecordingState>(&self.inner).await?;
+        match self.snapshot_at_once()? {
+            Some(snapshot) => Ok(snapshot),
+            // Others came to lack theirs meanwhile, and under load always will.
+            None => self.snapshot_of_now().await,
+        }
+    }
+
+    /// The same, with what memory lacks now read for this snapshot alone.
+    pub(super) async fn snapshot_of_now(&self) -> Result<Snapshot, Error> {
+        let inner = &self.inner;
+        let (snapshot, mut calls, mut recordings) = {
+            let mut sequencer = inner.sequencer.lock();
+            inner.advance_locked(&mut sequencer)?;
+            let seen = take(&sequencer, Arc::clone(&inner.decoder));
+            (seen, sequencer.calls.seen(), sequencer.recordings.seen())
+        };
+        supply_lacking(inner, &mut calls).await?;
+        supply_lacking(inner, &mut recordings).await?;
+        Ok(Snapshot { calls: Part::of(&calls), recordings: Part::of(&recordings), ..snapshot })
     }
 
     /// The same, if no table need be read for it.
@@ -233,7 +248,7 @@ pub(super) async fn stored_rows<S: State>(
     wanted: &HashSet<Arc<str>>,
     days: Option<&[i32]>,
 ) -> Result<Vec<Keyed<S>>, Error> {
-    let mut filter = col("tier").eq(lit("final"));
+    let mut filter = lake::read::is_whole();
     if wanted.len() <= LISTED_IDS {
         filter = filter.and(col(S::ID).in_list(wanted.iter().map(|id| lit(id.to_string())).collect(), false));
     }
@@ -270,7 +285,7 @@ async fn as_of(
     let decoder = inner.decoder.as_ref();
     let keyer = restore_keyer(&inner.session, &calls.table, &current.events, calls.watermark, decoder).await?;
     let (keyed, watermark) = (calls.watermark, calls.watermark.min(recordings.watermark));
-    let no_duplicates = Duplicates::new(View::empty(), Some(offset), Aside::default());
+    let no_duplicates = Duplicates::unasked(Some(offset));
     let mut then = Sequencer::new(Arc::clone(&current.events), Some(offset), calls, recordings, no_duplicates);
     (then.keyer, then.keyed) = (keyer, keyed);
     let mut stream = std::pin::pin!(lake::read::messages(&inner.session, &current.events, watermark, offset));

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::foreground::Foreground;
-use super::restore::{READ_BYTES, Restored, catch_up, restore};
-use super::sequencer::Arrived;
+use super::restore::{READ_BYTES, catch_up, restore};
+use super::sequencer::{Arrived, Sequencer};
 use super::store::{Store, Tables};
 use super::{Archive, ArchiveConfig, Carry, Inner, Message, background};
 use crate::error::{Context, Error};
@@ -42,9 +43,12 @@ impl Archive {
         if let Some(parent) = whole.parent() {
             crate::log_sync_directory(parent)?;
         }
-        // What a process that was killed left of its sorting.
+        // What a process that was killed left of its sorting and of a rebuild.
         let spill = config.data_dir.join("spill");
         let _ = std::fs::remove_dir_all(&spill);
+        if !config.read_only {
+            let _ = std::fs::remove_dir_all(config.data_dir.join(super::rebuild::SCRATCH));
+        }
         let session = lake::session(config.sort_bytes, &spill)?;
         if let Some(wrap) = &config.wrap_store {
             // Data files are read past the table's own store.
@@ -58,11 +62,16 @@ impl Archive {
         let place = Place { directory: &directory, identity: log.identity(), session: state, wrap };
         let mut tables = Tables::open(&place, &config.data_dir.join("index")).await?;
         check(&tables, log.bounds()).await?;
-        let mut restored = restore(&session, &mut tables, decoder.as_ref(), &config).await?;
-        if !config.ignore_projections {
-            catch_up(&session, &mut restored, &mut tables, &log, decoder.as_ref()).await?;
-        }
-        let Restored { sequencer, .. } = restored;
+        let place = (&session, decoder.as_ref(), &config, &log);
+        let sequencer = match restored(place, &mut tables).await {
+            // A block of an index, perhaps: what was made again from the tables can be read, or they are damaged.
+            Err(error @ (Error::Corrupt(_) | Error::Poisoned(_))) => {
+                tracing::warn!(%error, "the indexes are made again");
+                tables.forget_indexes()?;
+                restored(place, &mut tables).await?
+            }
+            restored => restored?,
+        };
         let next = Offset(sequencer.last.map_or(0, |offset| offset.0 + 1)).max(log.bounds().first);
         let ignoring = AtomicBool::new(config.ignore_projections);
         let inner = Arc::new(Inner {
@@ -88,7 +97,12 @@ impl Archive {
             background: Mutex::new(Some(background::runtime()?)),
         });
         let archive = Archive { inner };
-        archive.replay(next).await?;
+        if let Err(error) = archive.replay(next).await {
+            if archive.inner.sequencer.lock().check().is_err() {
+                archive.inner.forget_indexes().await;
+            }
+            return Err(error);
+        }
         archive.start()?;
         Ok(archive)
     }
@@ -155,6 +169,18 @@ impl Archive {
     }
 }
 
+/// What the tables, the indexes and the log's messages up to the last one in a table say.
+async fn restored(
+    (session, decoder, config, log): (&SessionContext, &dyn Decoder, &ArchiveConfig, &EmbeddedLog),
+    tables: &mut Tables,
+) -> Result<Sequencer, Error> {
+    let mut restored = restore(session, tables, decoder, config).await?;
+    if !config.ignore_projections {
+        catch_up(session, &mut restored, tables, log, decoder).await?;
+    }
+    Ok(restored.sequencer)
+}
+
 impl Inner {
     /// Takes in messages of the log; gives the size of the tail in bytes.
     fn take_in(&self, arrived: Arrived) -> Result<u64, Error> {
@@ -170,8 +196,10 @@ impl Inner {
 /// Successive records of the log.
 fn decode(records: Vec<(Offset, bytes::Bytes)>, decoder: &dyn Decoder) -> Result<Arrived, Error> {
     let first = records.first().map(|(first, _)| *first).unwrap_or_default();
-    let decode = |(_, record)| Ok(Message::new(codec::decode(&record)?, decoder));
-    let messages: Vec<Message> = records.into_iter().map(decode).collect::<Result<_, Error>>()?;
+    let mut messages = Vec::with_capacity(records.len());
+    for (_, record) in records {
+        messages.push(Message::new(codec::decode(&record)?, decoder));
+    }
     let duplicate = messages.iter().map(|_| AtomicBool::new(false)).collect();
     Ok(Arrived { first, messages, duplicate })
 }

@@ -37,7 +37,7 @@ impl Tables {
     pub async fn open(place: &Place<'_>, index: &Path) -> Result<Tables, Error> {
         let identity = place.identity;
         let lane = |table, name| -> Result<Lane, Error> {
-            Ok(Lane { table, homes: Runs::open(&index.join(name), identity)?, attempt: None })
+            Ok(Lane { table, homes: Runs::open(&index.join(name), identity)?, attempt: None, exchange: None })
         };
         Ok(Tables {
             events: Table::events(place).await?,

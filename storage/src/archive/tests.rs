@@ -80,7 +80,7 @@ impl Naive {
             state: Arc::default(),
         });
         let state = Arc::make_mut(&mut call.state);
-        state.merge(fact.clone());
+        state.merge((**fact).clone());
         state.delivered(event.received_at, offset);
     }
 
@@ -193,9 +193,10 @@ async fn a_decoder_that_panics_quarantines_its_message() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let archive = open(directory.path()).await;
     let mut bad = message(1, &mut Dice(1));
-    bad.event.payload = Bytes::from_static(b"panic|start|0");
-    bad.event.error = None;
-    let receipts = archive.append(vec![Message::new(bad.event, &Toy)]).await.expect("kept");
+    let event = Arc::make_mut(&mut bad.event);
+    event.payload = Bytes::from_static(b"panic|start|0");
+    event.error = None;
+    let receipts = archive.append(vec![Message::new(event.clone(), &Toy)]).await.expect("kept");
     assert!(receipts[0].quarantined);
     assert_eq!(archive.status().visible, Some(Offset(0)));
 }
@@ -207,7 +208,7 @@ async fn many_small_files_are_joined_and_keep_their_rows() {
     let (mut dice, mut naive) = (Dice(3), Naive::default());
     for number in 0..40 {
         let mut message = message(0, &mut dice);
-        message.event.id = format!("event-{number}");
+        Arc::make_mut(&mut message.event).id = format!("event-{number}");
         let receipts = archive.append(vec![message.clone()]).await.expect("appended");
         naive.take(receipts[0].offset, &message);
         archive.flush().await.expect("flushed");
@@ -238,7 +239,7 @@ async fn calls_that_are_gone_or_damaged_are_made_again() {
     // Long messages, so that the log is trimmed and only `events` has them.
     for number in 0..60 {
         let mut message = message(number, &mut dice);
-        message.event.headers.insert("filler".to_owned(), "x".repeat(900_000));
+        Arc::make_mut(&mut message.event).headers.insert("filler".to_owned(), "x".repeat(900_000));
         let receipts = archive.append(vec![message.clone()]).await.expect("appended");
         naive.take(receipts[0].offset, &message);
     }

@@ -1,5 +1,7 @@
 //! A decoder of small text messages, for the tests of the archive, and times to put into them.
 
+use std::sync::Arc;
+
 use crate::call::{CallState, Disposition, Mark, Rank, Text};
 use crate::event::{Event, Micros, Source};
 use crate::fact::{CallRef, Decoded, Decoder};
@@ -31,7 +33,7 @@ impl Decoder for Toy {
         let mut decoded = Decoded::new("toy", &[text.as_bytes()]);
         decoded.call_key = Some(key.to_owned());
         decoded.occurred_at = Some(at);
-        decoded.fact = Some((CallRef::Key(key.to_owned()), state));
+        decoded.fact = Some((CallRef::Key(key.to_owned()), Arc::new(state)));
         decoded
     }
 

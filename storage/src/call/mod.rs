@@ -7,6 +7,7 @@
 
 mod decided;
 mod disposition;
+mod marks;
 mod row;
 
 use std::collections::BTreeSet;
@@ -18,20 +19,26 @@ use crate::sorted_map::SortedMap;
 
 pub use decided::{Decision, LEG, Tie};
 pub use disposition::Disposition;
+pub use marks::{Mark, Marks};
 pub use row::{CallRow, LegRow};
 
 /// How well a value is known; the better wins, whatever came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Rank {
     /// A guess.
+    #[serde(rename = "g", alias = "Guess")]
     Guess,
     /// Worked out from a duration.
+    #[serde(rename = "d", alias = "Derived")]
     Derived,
     /// The receipt of the message that says it.
+    #[serde(rename = "r", alias = "Receipt")]
     Receipt,
     /// A time or value that stands in a message.
+    #[serde(rename = "m", alias = "Message")]
     Message,
     /// A call report or CDR.
+    #[serde(rename = "p", alias = "Report")]
     Report,
 }
 
@@ -47,28 +54,40 @@ pub struct Ranked<T>(pub Rank, pub T);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Text {
     /// `in`, `out` or `internal`.
+    #[serde(rename = "d", alias = "Direction")]
     Direction,
     /// Calling number as sent.
+    #[serde(rename = "f", alias = "From")]
     From,
     /// Called number as sent.
+    #[serde(rename = "t", alias = "To")]
     To,
     /// Name of the caller.
+    #[serde(rename = "c", alias = "CallerName")]
     CallerName,
     /// The PBX's own number that was called or shown.
+    #[serde(rename = "o", alias = "OwnNumber")]
     OwnNumber,
     /// Extension, user or SIP peer.
+    #[serde(rename = "e", alias = "Endpoint")]
     Endpoint,
     /// Its name.
+    #[serde(rename = "n", alias = "EndpointName")]
     EndpointName,
     /// Queue or ring group.
+    #[serde(rename = "q", alias = "Queue")]
     Queue,
     /// An id that the caller of the PBX's API chose.
+    #[serde(rename = "x", alias = "ExternalId")]
     ExternalId,
     /// `caller`, `callee`, `ext` or `remote`.
+    #[serde(rename = "r", alias = "ReleasedBy")]
     ReleasedBy,
     /// The outcome in the source's own words.
+    #[serde(rename = "w", alias = "DispositionRaw")]
     DispositionRaw,
     /// The number that `queue` takes when more than one leg rang (Planfix: `diversion`).
+    #[serde(rename = "g", alias = "GroupNumber")]
     GroupNumber,
 }
 
@@ -76,52 +95,29 @@ pub enum Text {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Number {
     /// Length of the call as the source gives it.
+    #[serde(rename = "d", alias = "Duration")]
     Duration,
     /// Conversation.
+    #[serde(rename = "t", alias = "Talk")]
     Talk,
     /// Ringing.
+    #[serde(rename = "r", alias = "Ring")]
     Ring,
     /// On hold.
+    #[serde(rename = "h", alias = "Hold")]
     Hold,
     /// In an IVR.
+    #[serde(rename = "i", alias = "Ivr")]
     Ivr,
     /// Waiting in a queue.
+    #[serde(rename = "q", alias = "Queue")]
     Queue,
     /// Cause value of ITU-T Q.850.
+    #[serde(rename = "c", alias = "CauseQ850")]
     CauseQ850,
     /// Final SIP status.
+    #[serde(rename = "s", alias = "SipStatus")]
     SipStatus,
-}
-
-/// Things that were seen, and cannot be unseen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Mark {
-    /// A message that starts the call or leg.
-    Started,
-    /// A message that ends the call or leg, with or without an outcome.
-    Ended,
-    /// A call report or CDR with an outcome.
-    Reported,
-    /// Kazoo: a webhook or CDR of the A-leg.
-    ALeg,
-    /// Kazoo: the A-leg came through a carrier resource.
-    ALegByResource,
-    /// Kazoo: a webhook or CDR of a B-leg.
-    BLeg,
-    /// Kazoo: a B-leg went through a carrier resource.
-    BLegByResource,
-    /// Kazoo: a pivot request.
-    Pivot,
-    /// The leg or call went to a mailbox.
-    Voicemail,
-    /// The leg was called off (Planfix `Canceled`): answered elsewhere if another leg was answered.
-    CalledOff,
-    /// A recording was announced.
-    RecordingExpected,
-    /// Bytes of a recording are stored.
-    RecordingAvailable,
-    /// A recording could not be had.
-    RecordingFailed,
 }
 
 /// What is known about a call as a whole, or about one leg.
@@ -149,8 +145,8 @@ pub struct Track {
     #[serde(rename = "n", default, skip_serializing_if = "SortedMap::is_empty")]
     pub number: SortedMap<Number, Ranked<i64>>,
     /// What was seen.
-    #[serde(rename = "m", default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub marks: BTreeSet<Mark>,
+    #[serde(rename = "m", default, skip_serializing_if = "Marks::is_empty")]
+    pub marks: Marks,
 }
 
 /// A hold or its end, under the fingerprint of its message.
@@ -272,7 +268,7 @@ impl Track {
 
     /// Whether it was seen.
     pub fn has(&self, mark: Mark) -> bool {
-        self.marks.contains(&mark)
+        self.marks.contains(mark)
     }
 
     /// The text, if known.
@@ -293,7 +289,7 @@ impl Track {
         merge_option(&mut self.outcome, other.outcome);
         self.text.join_all(other.text, greater);
         self.number.join_all(other.number, greater);
-        self.marks.extend(other.marks);
+        self.marks.join(other.marks);
     }
 }
 

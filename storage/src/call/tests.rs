@@ -172,3 +172,28 @@ fn the_only_leg_ends_as_its_call_does() {
     let row = shown(&state, Source::Voispeed);
     assert_eq!((row.disposition, row.legs[0].disposition), ("voicemail", "voicemail"));
 }
+
+#[test]
+fn states_that_were_stored_with_long_names_are_read() {
+    let stored = serde_json::json!({
+        "c": {
+            "s": ["Receipt", 5],
+            "o": ["Message", "Answered"],
+            "t": { "Direction": ["Derived", "in"], "DispositionRaw": ["Report", "accepted"] },
+            "n": { "CauseQ850": ["Guess", 16] },
+            "m": ["Started", "BLegByResource", "RecordingAvailable"],
+        },
+    });
+    let mut state = CallState::default();
+    let call = &mut state.call;
+    call.start(Rank::Receipt, 5).outcome(Rank::Message, Disposition::Answered, "");
+    call.text(Text::Direction, Rank::Derived, "in").text(Text::DispositionRaw, Rank::Report, "accepted");
+    call.number(Number::CauseQ850, Rank::Guess, 16);
+    call.mark(Mark::Started).mark(Mark::BLegByResource).mark(Mark::RecordingAvailable);
+    let packed = rmp_serde::to_vec_named(&stored).expect("written");
+    assert_eq!(rmp_serde::from_slice::<CallState>(&packed).expect("as stored before"), state);
+    assert_eq!(serde_json::from_value::<CallState>(stored).expect("as sent before"), state);
+    let now = rmp_serde::to_vec_named(&state).expect("written");
+    assert_eq!(rmp_serde::from_slice::<CallState>(&now).expect("as stored now"), state);
+    assert!(now.len() < packed.len());
+}

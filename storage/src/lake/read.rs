@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 
 use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source};
-use crate::rows::{Keyed, State, decode_state, parse_day};
+use crate::rows::{Keyed, PART, State, decode_state, parse_day};
 use crate::sorted_map::SortedMap;
 
 /// A message of the `events` table, with what the fold had found out.
@@ -113,6 +113,11 @@ pub async fn states_of<S: State>(
     Ok(states)
 }
 
+/// What holds for rows that are whole, whether shown or not.
+pub fn is_whole() -> Expr {
+    col("tier").not_eq(lit(PART))
+}
+
 /// The highest receipt time in `events`.
 pub async fn latest_receipt(session: &SessionContext, events: &Arc<dyn TableProvider>) -> Result<Micros, Error> {
     let frame = session.read_table(Arc::clone(events))?;
@@ -126,7 +131,7 @@ pub async fn latest_receipt(session: &SessionContext, events: &Arc<dyn TableProv
 }
 
 /// What the index of recent fingerprints needs of stored messages received since, or at this offset or after, handed
-/// over a batch at a time: tenant, source, fingerprint, event id, receipt and offset.
+/// over one by one in the order of the log: tenant, source, fingerprint, event id, receipt and offset.
 pub async fn fingerprints(
     session: &SessionContext,
     events: &Arc<dyn TableProvider>,
@@ -137,7 +142,8 @@ pub async fn fingerprints(
     let time = lit(datafusion::scalar::ScalarValue::TimestampMicrosecond(Some(since), Some("UTC".into())));
     let filter = col("received_at").gt_eq(time).or(col("offset").gt_eq(lit(from.0.cast_signed())));
     let columns = ["tenant", "source", "fingerprint", "event_id", "received_at", "offset"].map(col).to_vec();
-    let mut stream = scan(session, events, Some(filter), columns)?.execute_stream().await?;
+    let sorted = scan(session, events, Some(filter), columns)?.sort(vec![col("offset").sort(true, false)])?;
+    let mut stream = sorted.execute_stream().await?;
     while let Some(batch) = stream.try_next().await? {
         let (tenants, sources) = (text(&batch, "tenant")?, text(&batch, "source")?);
         let (prints, ids) = (text(&batch, "fingerprint")?, text(&batch, "event_id")?);

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Told;
 use super::lookup::{self, BETTER_BY};
 use super::message::{Bond, CallLinked, End};
 use super::recent::Recent;
@@ -62,14 +63,40 @@ fn evidence(call: &KeyedCall) -> Vec<(&str, Named)> {
     by_themselves.chain(by_a_leg).chain(dialled).filter(|(leg, _)| *leg != &*call.key).collect()
 }
 
+/// Whether a leg belongs to a call by a decision made before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// A message does not tell: the archive is asked, once.
+    Unknown,
+    /// It does not.
+    Alone,
+    /// It does, so what is new of it belongs to that call.
+    Linked,
+}
+
 /// A leg without a call of its own.
 #[derive(Debug)]
 struct Orphan {
     tenant: Arc<str>,
     source: Source,
-    /// It was linked before, so what is new of it belongs to that call.
-    linked: bool,
+    standing: Standing,
     stirred: Stirred,
+}
+
+impl Orphan {
+    fn of(call: &KeyedCall) -> Orphan {
+        let (tenant, source) = (Arc::clone(&call.tenant), call.source);
+        Orphan { tenant, source, standing: Standing::Unknown, stirred: Stirred::default() }
+    }
+
+    /// Learns of its standing what is said.
+    fn learn(&mut self, call: &KeyedCall, told: Told) {
+        match (call.state.leg_of(), told) {
+            (Some(_), _) => self.standing = Standing::Linked,
+            (None, Told::ByArchive) => self.standing = Standing::Alone,
+            (None, Told::ByMessage) => {}
+        }
+    }
 }
 
 /// What is known of legs that want a call.
@@ -87,7 +114,7 @@ impl Default for Legs {
 
 impl Legs {
     /// Takes up what a message, or a stored row, says.
-    pub fn note(&mut self, call: &KeyedCall, at: Instant) {
+    pub fn note(&mut self, call: &KeyedCall, told: Told, at: Instant) {
         for (leg, named) in evidence(call) {
             let id: Arc<str> = call_id(&call.tenant, call.source, leg).into();
             let known = self.named.touch(&id, || named.clone());
@@ -99,10 +126,8 @@ impl Legs {
             }
         }
         if is_orphan(call) || self.orphans.get(&call.id).is_some() {
-            let (tenant, source) = (&call.tenant, call.source);
-            let make = || Orphan { tenant: Arc::clone(tenant), source, linked: false, stirred: Stirred::default() };
-            let orphan = self.orphans.touch(&call.id, make);
-            orphan.linked |= call.state.leg_of().is_some();
+            let orphan = self.orphans.touch(&call.id, || Orphan::of(call));
+            orphan.learn(call, told);
             orphan.stirred.stir(at);
         }
         while self.named.evict().is_some() {}
@@ -112,7 +137,8 @@ impl Legs {
     /// Legs that nobody named yet, by id.
     pub fn unnamed(&mut self) -> HashSet<Arc<str>> {
         let named = &self.named;
-        let without = self.orphans.iter_mut().filter(|(id, orphan)| !orphan.linked && named.get(id).is_none());
+        let is_unnamed = |id: &str, orphan: &Orphan| orphan.standing != Standing::Linked && named.get(id).is_none();
+        let without = self.orphans.iter_mut().filter(|(id, orphan)| is_unnamed(id, orphan));
         without.map(|(id, _)| Arc::clone(id)).collect()
     }
 
@@ -121,13 +147,13 @@ impl Legs {
         self.orphans.len()
     }
 
-    /// Legs that are to be decided about now, each with who named it.
+    /// Legs that are to be decided or asked about now, each with who named it.
     fn due(&mut self, at: Instant) -> Vec<Case> {
         let mut due = Vec::new();
         for (id, orphan) in self.orphans.iter_mut() {
             if orphan.stirred.take_due(at) {
                 let named = self.named.get(id).cloned();
-                if named.is_some() || orphan.linked {
+                if named.is_some() || orphan.standing != Standing::Alone {
                     let (tenant, source) = (Arc::clone(&orphan.tenant), orphan.source);
                     due.push(Case { id: Arc::clone(id), tenant, source, named });
                 }
@@ -141,13 +167,21 @@ impl Legs {
     pub async fn round(&mut self, archive: &Archive, at: Instant) {
         let due = self.due(at);
         for cases in due.chunks(AT_ONCE) {
-            if let Err(error) = decide_all(archive, cases).await {
-                tracing::warn!(%error, "cannot link legs to their calls; it will be tried again");
-                for case in cases {
-                    if let Some(orphan) = self.orphans.get_mut(&case.id) {
-                        orphan.stirred.stir(Instant::now());
-                    }
+            match decide_all(archive, cases).await {
+                Ok(standings) => self.each(cases, |index, orphan| orphan.standing = standings[index]),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot link legs to their calls; it will be tried again");
+                    self.each(cases, |_, orphan| orphan.stirred.stir(Instant::now()));
                 }
+            }
+        }
+    }
+
+    /// Changes the entries of these cases, as far as they are still followed.
+    fn each(&mut self, cases: &[Case], change: impl Fn(usize, &mut Orphan)) {
+        for (index, case) in cases.iter().enumerate() {
+            if let Some(orphan) = self.orphans.get_mut(&case.id) {
+                change(index, orphan);
             }
         }
     }
@@ -173,13 +207,16 @@ impl Case {
     }
 }
 
-async fn decide_all(archive: &Archive, cases: &[Case]) -> Result<(), Error> {
+/// Writes what is to be decided, and says how each leg stands then.
+async fn decide_all(archive: &Archive, cases: &[Case]) -> Result<Vec<Standing>, Error> {
     let targets = cases.iter().filter_map(|case| case.named.as_ref().map(|named| case.id_of(&named.key)));
     let ids: HashSet<Arc<str>> = cases.iter().map(|case| Arc::clone(&case.id)).chain(targets).collect();
     let mut known = lookup::calls(archive, &ids).await?;
+    let mut standings = Vec::with_capacity(cases.len());
     for case in cases {
         let leg = lookup::call(archive, &case.id, &mut known).await?;
         let target = target(archive, case, &mut known).await?;
+        standings.push(if target.is_some() { Standing::Linked } else { Standing::Alone });
         let Some((leg, target)) = leg.zip(target) else { continue };
         let events = decide(&leg, &target);
         if !events.is_empty() {
@@ -191,7 +228,7 @@ async fn decide_all(archive: &Archive, cases: &[Case]) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    Ok(standings)
 }
 
 /// Where a leg belongs, and where it was put before.
@@ -324,7 +361,10 @@ mod tests {
     fn put(leg: &mut KeyedCall, calls: &mut [&mut KeyedCall], events: &[Event], offset: u64) {
         for (index, event) in events.iter().enumerate() {
             let decoded = message::decode(event);
-            let Some((CallRef::Key(key), mut state)) = decoded.fact else { panic!("a link is about a call") };
+            let Some((CallRef::Key(key), mut state)) = decoded.fact.map(|(call, state)| (call, (*state).clone()))
+            else {
+                panic!("a link is about a call")
+            };
             state.decided_at(crate::event::Offset(offset + index as u64));
             let call = calls.iter_mut().map(|call| &mut **call).chain([&mut *leg]).find(|call| *call.key == *key);
             Arc::make_mut(&mut call.expect("a known call").state).merge(state);
@@ -354,17 +394,38 @@ mod tests {
         let later = now + Duration::from_secs(2);
         for order in [[b_leg("b"), b_leg("a")], [b_leg("a"), b_leg("b")]] {
             let mut legs = Legs::default();
-            order.iter().for_each(|call| legs.note(call, now));
+            order.iter().for_each(|call| legs.note(call, Told::ByMessage, now));
             let due = legs.due(later);
             assert_eq!(due.len(), 1);
             assert_eq!((&*due[0].id, due[0].named.as_ref().map(|named| &*named.key)), (&*b_leg("b").id, Some("a")));
             assert!(legs.due(later).is_empty(), "and not again before it is heard of");
         }
         let mut alone = Legs::default();
-        alone.note(&b_leg("b"), now);
+        alone.note(&b_leg("b"), Told::ByArchive, now);
         assert!(alone.due(later).is_empty());
         assert_eq!(alone.unnamed().len(), 1);
         assert!(names_one_of(&b_leg("a"), &alone.unnamed()));
+    }
+
+    #[test]
+    fn a_leg_met_by_a_message_is_asked_about_until_its_standing_is_known() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(2);
+        let mut legs = Legs::default();
+        for _ in 0..2 {
+            legs.note(&b_leg("b"), Told::ByMessage, now);
+            assert!(matches!(&*legs.due(later), [Case { named: None, .. }]));
+        }
+        legs.note(&b_leg("b"), Told::ByArchive, now);
+        legs.note(&b_leg("b"), Told::ByMessage, now);
+        assert!(legs.due(later).is_empty(), "the archive knows of no call");
+        let (mut leg, mut call) = (b_leg("b"), a_leg("b"));
+        let events = decide(&leg, &to(&call, None));
+        put(&mut leg, &mut [&mut call], &events, 10);
+        legs.note(&leg, Told::ByArchive, now);
+        legs.note(&b_leg("b"), Told::ByMessage, now);
+        assert_eq!(legs.due(later).len(), 1, "what is new belongs to its call");
+        assert!(legs.unnamed().is_empty());
     }
 
     #[test]

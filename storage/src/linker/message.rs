@@ -3,6 +3,8 @@
 //! A message changes one call, so a decision is two messages, one about each of its ends. They are appended together.
 //! The one about a call that gets a leg carries what is known of the leg: replay needs nothing else.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::call::{CallState, Tie};
@@ -81,7 +83,7 @@ impl CallLinked {
         call.decide(other, tie, self.rule, self.confidence);
         decoded.call_key = Some(key.clone());
         decoded.concerns = Some(self.source);
-        decoded.fact = Some((CallRef::Key(key), call));
+        decoded.fact = Some((CallRef::Key(key), Arc::new(call)));
     }
 }
 
@@ -110,7 +112,7 @@ mod tests {
         match decoded.fact {
             Some((CallRef::Key(key), state)) => {
                 assert_eq!(event.subject.as_deref(), Some(&*key));
-                (key, state)
+                (key, (*state).clone())
             }
             other => panic!("no fact about a call: {other:?}"),
         }

@@ -18,6 +18,8 @@ mod numbers;
 mod recent;
 mod sighting;
 mod stirred;
+#[cfg(test)]
+mod tests;
 mod voispeed;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -100,6 +102,15 @@ async fn run(archive: Archive, mut arrivals: Arrivals<CallState>) {
     }
 }
 
+/// Who says what is said of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// A message: it tells what stands in it, and nothing of what was decided before.
+    ByMessage,
+    /// The archive: it tells all that is known.
+    ByArchive,
+}
+
 /// What is remembered of the calls of late.
 #[derive(Debug, Default)]
 struct Linker {
@@ -115,12 +126,12 @@ struct Linker {
 impl Linker {
     fn note(&mut self, call: &KeyedCall) {
         self.heard = self.heard.max(call.state.seen.map(|seen| seen.last_offset));
-        self.take_up(call);
+        self.take_up(call, Told::ByMessage);
     }
 
-    fn take_up(&mut self, call: &KeyedCall) {
+    fn take_up(&mut self, call: &KeyedCall, told: Told) {
         match call.source {
-            Source::Kazoo | Source::Virtualpbx => self.legs.note(call, Instant::now()),
+            Source::Kazoo | Source::Virtualpbx => self.legs.note(call, told, Instant::now()),
             Source::Voispeed => self.book.note(call, Instant::now()),
             Source::Placetel | Source::Planfix | Source::Trunklog => {}
         }
@@ -152,19 +163,19 @@ impl Linker {
         let alone = col("direction").in_list(vec![lit("out"), lit("unknown")], false);
         let wanted = |call: &KeyedCall| is_kazoo(call) && window.has(call) && kazoo::is_orphan(call) && within_limit();
         for call in archive.find_calls(kazoo.clone().and(alone).and(window.filter()), wanted).await? {
-            self.take_up(&call);
+            self.take_up(&call, Told::ByArchive);
         }
         let unnamed = self.legs.unnamed();
         if !unnamed.is_empty() {
             let naming = |call: &KeyedCall| is_kazoo(call) && window.has(call) && kazoo::names_one_of(call, &unnamed);
             for call in archive.find_calls(kazoo.and(window.filter()), naming).await? {
-                self.take_up(&call);
+                self.take_up(&call, Told::ByArchive);
             }
         }
         let of_kazoo = taken.swap(0, Ordering::Relaxed);
         let wanted = |call: &KeyedCall| call.source == Source::Voispeed && window.has(call) && within_limit();
         for call in archive.find_calls(source_in(&[Source::Voispeed]).and(window.filter()), wanted).await? {
-            self.take_up(&call);
+            self.take_up(&call, Told::ByArchive);
         }
         if of_kazoo.max(taken.load(Ordering::Relaxed)) > TAKEN_UP {
             tracing::warn!(

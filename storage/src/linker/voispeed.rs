@@ -23,6 +23,8 @@ const BEFORE: Micros = 3600 * 1_000_000;
 const AFTER: Micros = 60 * 1_000_000;
 /// Counterparts of one call that are looked at in full.
 const CANDIDATES: usize = 8;
+/// Calls that are remembered to name one id: some systems send the same one with every call.
+const NAMING: usize = 64;
 /// Calls that are decided about at once, with their counterparts no more than a condition lists.
 const AT_ONCE: usize = 6;
 /// The rules by which two views are one conversation; `refer` is for two conversations.
@@ -42,7 +44,7 @@ pub(super) struct Book {
     calls: Recent<Seen>,
     /// Tenant, begin, id.
     by_time: BTreeSet<(Arc<str>, Micros, Arc<str>)>,
-    /// By the id of a call that was named: those that name it.
+    /// By the id of a call that was named: those that name it, the first [`NAMING`] of them.
     named_by: Recent<BTreeSet<Arc<str>>>,
 }
 
@@ -80,7 +82,10 @@ impl Book {
         }
         for name in seen.sighting.ids.union(&seen.sighting.refers) {
             let id: Arc<str> = call_id(&call.tenant, call.source, name).into();
-            self.named_by.touch(&id, BTreeSet::new).insert(Arc::clone(&call.id));
+            let naming = self.named_by.touch(&id, BTreeSet::new);
+            if naming.len() < NAMING {
+                naming.insert(Arc::clone(&call.id));
+            }
         }
         while self.named_by.evict().is_some() {}
         while let Some((id, gone)) = self.calls.evict() {
@@ -298,7 +303,11 @@ mod tests {
     /// Lets the calls learn what was decided about them.
     fn put(events: &[Event], offset: u64, calls: &mut [&mut KeyedCall]) {
         for (index, event) in events.iter().enumerate() {
-            let Some((CallRef::Key(key), mut state)) = message::decode(event).fact else { panic!("a link is a fact") };
+            let Some((CallRef::Key(key), mut state)) =
+                message::decode(event).fact.map(|(call, state)| (call, (*state).clone()))
+            else {
+                panic!("a link is a fact")
+            };
             state.decided_at(Offset(offset + index as u64));
             for call in calls.iter_mut().filter(|call| *call.key == *key) {
                 Arc::make_mut(&mut call.state).merge(state.clone());
@@ -363,5 +372,17 @@ mod tests {
         book.note(&user("4711"), Instant::now());
         book.note(&user("4712"), Instant::now());
         assert_eq!((book.len(), book.by_time.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_id_that_every_call_names_takes_no_more_room_than_others() {
+        let mut book = Book::default();
+        for number in 0..NAMING + 10 {
+            let mut call = user(&format!("{}", 4711 + number));
+            Arc::make_mut(&mut call.state).attribute("call_id", "0");
+            book.note(&call, Instant::now());
+        }
+        let named = call_id("acme", Source::Voispeed, "0");
+        assert_eq!((book.len(), book.named_by.get(&named).map(BTreeSet::len)), (NAMING + 10, Some(NAMING)));
     }
 }

@@ -6,7 +6,7 @@
 
 mod score;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use datafusion::scalar::ScalarValue;
 use crate::archive::Archive;
 use crate::error::Error;
 use crate::event::{Event, Micros, now};
+use crate::linker::call_of_leg;
 use crate::recording::Text;
 use crate::recording::message::{self, Linked};
 use crate::rows::{KeyedCall, KeyedRecording};
@@ -110,8 +111,7 @@ async fn round(archive: &Archive, open: &mut HashMap<Arc<str>, Open>) {
 
 /// Writes a decision if a call fits, and better than the present one.
 async fn decide(archive: &Archive, recording: &KeyedRecording) -> Result<(), Error> {
-    let candidates = candidates(archive, recording).await?;
-    let fits = candidates.iter().filter_map(|call| Some((call, fit(recording, call)?)));
+    let fits = fits(archive, recording).await?.into_iter();
     // On equal fits the earlier call by key, so that the decision does not hang on the order of the search.
     let best = fits.max_by(|(left_call, left), (right_call, right)| {
         left.confidence.total_cmp(&right.confidence).then_with(|| right_call.key.cmp(&left_call.key))
@@ -132,6 +132,23 @@ async fn decide(archive: &Archive, recording: &KeyedRecording) -> Result<(), Err
     archive.append_patiently(&events, None).await
 }
 
+/// The calls that fit, and how well.
+async fn fits(archive: &Archive, recording: &KeyedRecording) -> Result<Vec<(KeyedCall, Fit)>, Error> {
+    let mut fits = Vec::new();
+    for candidate in candidates(archive, recording).await? {
+        let Some(fit) = fit(recording, &candidate) else { continue };
+        let call = if candidate.state.leg_of().is_some() { whole(archive, &candidate).await? } else { Some(candidate) };
+        fits.extend(call.map(|call| (call, fit)));
+    }
+    Ok(fits)
+}
+
+/// The call that this leg belongs to.
+async fn whole(archive: &Archive, leg: &KeyedCall) -> Result<Option<KeyedCall>, Error> {
+    let Some(id) = call_of_leg(archive, &leg.id).await? else { return Ok(None) };
+    Ok(archive.calls_of(&HashSet::from([id.into()])).await?.pop())
+}
+
 fn event(recording: &KeyedRecording, kind: &str, call_key: &str, fit: &Fit) -> Event {
     let linked = Linked {
         source: recording.source,
@@ -143,22 +160,23 @@ fn event(recording: &KeyedRecording, kind: &str, call_key: &str, fit: &Fit) -> E
     message::event(&recording.tenant, kind, Some(call_key), &linked)
 }
 
-/// The calls of the recording's tenant and source that began when it could have been made, or that bear its name.
+/// The calls of the recording's tenant and source that began when it could have been made, and those, legs of other
+/// calls too, that bear its name.
 async fn candidates(archive: &Archive, recording: &KeyedRecording) -> Result<Vec<KeyedCall>, Error> {
     let begun = score::began(recording);
     let (earliest, latest) = (begun - BEFORE, begun + AFTER);
     let stem = score::stem(recording).unwrap_or_default();
     let in_time = col("started_at").gt_eq(time(earliest)).and(col("started_at").lt_eq(time(latest)));
     let filter = col("tenant").eq(lit(&*recording.tenant)).and(in_time.or(col("call_key").eq(lit(stem))));
+    let began_then = |call: &KeyedCall| {
+        let started_at = call.state.row(&call.tenant, call.source).started_at;
+        started_at.is_some_and(|at| (earliest..=latest).contains(&at))
+    };
     let may_fit = |call: &KeyedCall| {
         call.tenant == recording.tenant
             && call.source == recording.source
-            // A leg is no call; its recordings are those of the call that it belongs to.
-            && call.state.leg_of().is_none()
-            && (*call.key == *stem || {
-                let started_at = call.state.row(&call.tenant, call.source).started_at;
-                started_at.is_some_and(|at| (earliest..=latest).contains(&at))
-            })
+            // A leg is no call; what it says stands in the call that it belongs to.
+            && (*call.key == *stem || (call.state.leg_of().is_none() && began_then(call)))
     };
     archive.find_calls(filter, may_fit).await
 }

@@ -8,6 +8,8 @@
 //! | `trunklog.link`, `trunklog.unlink` | trunklog | [`Linked`]; of two calls [`CallLinked`] |
 //! | `trunklog.fetch` | trunklog | [`Fetch`] |
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Probe, RecordingState, Text, recording_id};
@@ -161,7 +163,7 @@ fn decode_link(decoded: &mut Decoded, linked: Linked, holds: bool) {
     call.link(linked.recording_id.clone(), holds);
     decoded.call_key = Some(linked.call_key.clone());
     decoded.concerns = Some(linked.source);
-    decoded.fact = Some((CallRef::Key(linked.call_key), call));
+    decoded.fact = Some((CallRef::Key(linked.call_key), Arc::new(call)));
     decoded.recording = Some(Box::new(RecordingFact { source: linked.source, id: linked.recording_id, state }));
 }
 
@@ -183,7 +185,7 @@ fn decode_fetch(decoded: &mut Decoded, tenant: &str, fetch: Fetch) {
         }
         _ => return,
     }
-    decoded.fact = Some((CallRef::Key(fetch.call_key), call));
+    decoded.fact = Some((CallRef::Key(fetch.call_key), Arc::new(call)));
 }
 
 /// What an upload alone says about its recording. The archive fills in when and where in the log it came.

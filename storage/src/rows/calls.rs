@@ -26,6 +26,10 @@ impl State for CallState {
         keyed.state.started_at(keyed.source)
     }
 
+    fn is_hidden(&self) -> bool {
+        self.leg_of().is_some()
+    }
+
     fn schema() -> SchemaRef {
         schema::calls()
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, RecordBatch};
+use arrow::array::{ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, RecordBatch, StringBuilder};
 
-use super::{day_name, day_of, maps, texts, times, wholes};
+use super::{day_of, days, maps, texts, times, wholes};
 use crate::error::Error;
 use crate::event::{Event, Micros, Offset, hex};
 use crate::schema;
@@ -33,7 +33,8 @@ fn event_columns(events: &[&LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
     each().for_each(|event| payload.append_value(&event.payload));
     let mut quarantined = BooleanBuilder::new();
     events.iter().for_each(|logged| quarantined.append_value(logged.error.is_some()));
-    let fingerprints: Vec<String> = events.iter().map(|logged| hex(&logged.fingerprint)).collect();
+    let mut fingerprints = StringBuilder::with_capacity(events.len(), 64 * events.len());
+    events.iter().for_each(|logged| fingerprints.append_value(hex(&logged.fingerprint)));
     debug_assert_eq!(payload.len(), events.len());
     Ok(vec![
         texts(each().map(|event| Some(event.tenant.as_str()))),
@@ -52,7 +53,7 @@ fn event_columns(events: &[&LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
         maps(each().map(|event| &event.headers))?,
         texts(each().map(|event| event.content_type.as_deref())),
         Arc::new(payload.finish()),
-        texts(fingerprints.iter().map(|fingerprint| Some(fingerprint.as_str()))),
+        Arc::new(fingerprints.finish()),
         texts(events.iter().map(|logged| logged.duplicate_of.as_deref())),
         Arc::new(quarantined.finish()),
         texts(events.iter().map(|logged| logged.error.as_deref())),
@@ -70,7 +71,6 @@ pub fn stored_events(events: &[&LoggedEvent]) -> Result<RecordBatch, Error> {
     let structured = events.iter().map(|logged| Some(logged.event.structured));
     columns.push(Arc::new(arrow::array::BooleanArray::from_iter(structured)));
     columns.push(texts(events.iter().map(|logged| logged.event.error.as_deref())));
-    let days: Vec<String> = events.iter().map(|logged| day_name(day_of(logged.event.received_at))).collect();
-    columns.push(texts(days.iter().map(|day| Some(day.as_str()))));
+    columns.push(days(events.iter().map(|logged| day_of(logged.event.received_at))));
     Ok(RecordBatch::try_new(schema::bare(&schema::events_table()), columns)?)
 }

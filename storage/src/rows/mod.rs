@@ -7,8 +7,7 @@ mod recordings;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, ListBuilder, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder,
-    TimestampMicrosecondArray,
+    ArrayRef, Int64Array, ListBuilder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use serde::Serialize;
@@ -41,6 +40,13 @@ pub struct Keyed<S> {
     pub state: Arc<S>,
 }
 
+/// The tier of rows that are all there is of a call or recording.
+pub(crate) const FINAL: &str = "final";
+/// The tier of rows that are to be merged with others of the same id.
+pub(crate) const PART: &str = "part";
+/// The tier of rows that are whole but not shown: of calls that became legs of others.
+const LEG_TIER: &str = "leg";
+
 /// A call with its key.
 pub type KeyedCall = Keyed<CallState>;
 /// A recording with its id.
@@ -68,6 +74,11 @@ pub trait State: Clone + Default + std::fmt::Debug + Serialize + DeserializeOwne
     /// The table's schema as stored: with `fold`, `day` and `tier`.
     fn stored_schema() -> SchemaRef;
 
+    /// Whether it is not shown, because it became part of another one.
+    fn is_hidden(&self) -> bool {
+        false
+    }
+
     /// Stored columns between those that SQL shows and `fold`.
     fn hidden(_items: &[Keyed<Self>]) -> Vec<ArrayRef> {
         Vec::new()
@@ -94,9 +105,10 @@ pub(crate) fn stored<S: State>(items: &[Keyed<S>], tier: &str, decoder: &dyn Dec
     columns.extend(S::hidden(items));
     let folds: Result<Vec<Vec<u8>>, Error> = items.iter().map(|item| encode_state(&*item.state)).collect();
     columns.push(Arc::new(arrow::array::BinaryArray::from_iter_values(folds?)));
-    let days: Vec<String> = items.iter().map(|item| day_name(item.day)).collect();
-    columns.push(texts(days.iter().map(|day| Some(day.as_str()))));
-    columns.push(texts(items.iter().map(|_| Some(tier))));
+    columns.push(days(items.iter().map(|item| item.day)));
+    let tier_of = |item: &Keyed<S>| if tier == FINAL && item.state.is_hidden() { LEG_TIER } else { tier };
+    let tiers: Vec<&str> = items.iter().map(tier_of).collect();
+    columns.push(texts(tiers.into_iter().map(Some)));
     Ok(RecordBatch::try_new(crate::schema::bare(&S::stored_schema()), columns)?)
 }
 
@@ -114,8 +126,25 @@ fn times(values: impl Iterator<Item = Option<Micros>>) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from_iter(values).with_timezone("UTC"))
 }
 
-fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
-    Arc::new(StringArray::from_iter(values))
+/// Texts; their lengths are added up first, so that the buffer need not grow.
+fn texts<'a>(values: impl Iterator<Item = Option<&'a str>> + Clone) -> ArrayRef {
+    let (rows, bytes) = values.clone().fold((0, 0), |(rows, bytes), text| (rows + 1, bytes + text.map_or(0, str::len)));
+    let mut builder = StringBuilder::with_capacity(rows, bytes);
+    values.for_each(|text| builder.append_option(text));
+    Arc::new(builder.finish())
+}
+
+/// Names of days; of neighbours on the same day it is made once.
+fn days(days: impl ExactSizeIterator<Item = i32>) -> ArrayRef {
+    let mut builder = StringBuilder::with_capacity(days.len(), 10 * days.len());
+    let (mut last, mut name) = (None, String::new());
+    for day in days {
+        if last != Some(day) {
+            (last, name) = (Some(day), day_name(day));
+        }
+        builder.append_value(&name);
+    }
+    Arc::new(builder.finish())
 }
 
 fn wholes(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {

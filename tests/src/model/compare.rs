@@ -111,7 +111,7 @@ impl Comparison {
             if home != Some(&row.day) {
                 differences.push(format!("{name}: {} is stored in {} and not in {home:?}", row.id, row.day));
             }
-            if row.tier == "final" {
+            if row.tier != "part" {
                 if !side.superseded.contains(&row.id) {
                     whole.push((row.id.clone(), row.line.clone()));
                 }

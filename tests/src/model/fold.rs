@@ -48,7 +48,7 @@ impl Fold {
     fn call(&mut self, offset: Offset, Message { event, decoded }: &Message, key: String) {
         let Some((_, fact)) = &decoded.fact else { return };
         let source = decoded.concerns.unwrap_or(event.source);
-        let mut said = fact.clone();
+        let mut said = (**fact).clone();
         said.links.values_mut().for_each(|(decided, _)| *decided = offset);
         said.decided.values_mut().for_each(|decision| decision.at = offset);
         if event.source != Source::Trunklog {

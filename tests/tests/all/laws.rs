@@ -191,7 +191,8 @@ fn facts(decoder: &dyn Decoder, messages: &[Event]) -> Vec<Option<CallState>> {
     let fact = |(index, message): (usize, &Event)| {
         let decoded = decode_safely(decoder, message);
         assert_eq!(decoded.error, None, "{message:?}");
-        let (reference, mut state) = decoded.fact?;
+        let (reference, state) = decoded.fact?;
+        let mut state = (*state).clone();
         assert_eq!(reference, CallRef::Key("k".to_owned()), "{message:?}");
         state.delivered(message.received_at, Offset(index as u64));
         Some(state)

@@ -223,6 +223,34 @@ async fn a_leg_that_was_a_call_leads_to_its_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_of_hundreds_of_legs_shows_the_messages_of_all() {
+    let server = Server::start();
+    let keys = Keys::of(&server, "acme");
+    let leg = |event: &str, second: i64, id: &str, other: &str| {
+        hook(event, second, &format!("&call_id={id}&call_direction=outbound&owner_id=desk{other}"))
+    };
+    keys.hook(&server, &a_leg("channel_create", 0, "")).await;
+    for number in 0..201 {
+        keys.hook(&server, &leg("channel_create", 1, &format!("leg{number}"), NAMED)).await;
+    }
+    // The first message of the last leg does not name the call, so it stands under a key of its own.
+    keys.hook(&server, &leg("channel_create", 2, "last", "")).await;
+    keys.hook(&server, &leg("channel_answer", 5, "last", NAMED)).await;
+    keys.hook(&server, &a_leg("channel_answer", 6, "")).await;
+    let only_call = vec![json!("a@h")];
+    let call_keys = || keys.column(&server, "SELECT call_key FROM calls", "call_key");
+    eventually("one call is left", &server, &only_call, call_keys).await;
+    assert_eq!(server.sql(&keys.query, "SELECT count(*) FROM legs").await.number(), 202);
+    let call = server.sql(&keys.query, "SELECT call_id FROM calls").await.only();
+    let path = format!("/v1/calls/{}", call["call_id"].as_str().unwrap());
+    let shown = server.get(&path, &keys.query).await.expect(200).json();
+    let messages = shown["messages"].as_array().unwrap().iter();
+    let offsets: Vec<i64> = messages.map(|message| message["offset"].as_i64().unwrap()).collect();
+    assert_eq!(offsets.len(), 1 + 201 + 2 + 1);
+    assert!(offsets.is_sorted(), "{offsets:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_views_of_a_conversation_name_each_other() {
     let mut server = Server::start();
     let keys = Keys::of(&server, "acme");

@@ -2,6 +2,7 @@
 //! request that never arrived; the others add to a call that is known.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -104,7 +105,7 @@ impl Document {
         };
         self.attributes(&mut state, &id);
         decoded.call_key = Some(call_id.clone());
-        decoded.fact = Some((CallRef::Key(call_id), state));
+        decoded.fact = Some((CallRef::Key(call_id), Arc::new(state)));
         Ok(decoded)
     }
 

@@ -35,12 +35,12 @@ impl Fields {
     /// The fields of this message, or why they cannot be had.
     pub fn of(event: &Event, spelling: Spelling) -> Result<Fields, String> {
         let form = Form::of_event(&single_question_mark(event)).map_err(|error| error.to_string())?;
-        Ok(Fields::of_pairs(form.pairs(), spelling))
+        Ok(Fields::of_pairs(form.into_pairs(), spelling))
     }
 
     /// Decoded pairs, folded.
-    pub fn of_pairs(pairs: &[(String, String)], spelling: Spelling) -> Fields {
-        let present = pairs.iter().filter(|(_, value)| !value.is_empty());
+    pub fn of_pairs(pairs: Vec<(String, String)>, spelling: Spelling) -> Fields {
+        let present = pairs.into_iter().filter(|(_, value)| !value.is_empty());
         Fields(present.map(|(name, value)| field(name, value, spelling)).collect())
     }
 
@@ -96,12 +96,12 @@ fn single_question_mark(event: &Event) -> Cow<'_, Event> {
     }
 }
 
-fn field(name: &str, value: &str, spelling: Spelling) -> Field {
+fn field(name: String, value: String, spelling: Spelling) -> Field {
     let (base, rest) = name.split_at(name.find('[').unwrap_or(name.len()));
     let subkeys = rest.split('[').skip(1).map(|part| part.strip_suffix(']').unwrap_or(part).to_owned()).collect();
     let folded = fold(base, spelling);
     let name_now = if spelling == Spelling::Pivot { present_name(&folded).to_owned() } else { folded };
-    Field { name: name_now, subkeys, sent_as: name.to_owned(), value: value.to_owned() }
+    Field { name: name_now, subkeys, sent_as: name, value }
 }
 
 fn fold(name: &str, spelling: Spelling) -> String {

@@ -1,5 +1,7 @@
 //! Webhooks: one message per leg and stage. The A-leg is the call; B-legs are its legs.
 
+use std::sync::Arc;
+
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Stamp, Text, Track};
 use trunklog_storage::event::Event;
 use trunklog_storage::fact::{CallRef, Decoded};
@@ -82,7 +84,7 @@ pub(super) fn decode(event: &Event) -> Decoded {
     let leg = Leg::new(event, &fields, call_id);
     decoded.occurred_at = leg.sent_at;
     decoded.call_key = Some(leg.key().to_owned());
-    decoded.fact = Some((CallRef::Key(leg.key().to_owned()), leg.state(stage)));
+    decoded.fact = Some((CallRef::Key(leg.key().to_owned()), Arc::new(leg.state(stage))));
     decoded
 }
 
@@ -120,7 +122,7 @@ fn other(event: &Event, fields: &Fields, kind: String, name: &str) -> Decoded {
     if let Some(call_id) = call_id.filter(|_| voicemail) {
         let mut state = CallState::default();
         state.call.mark(Mark::Voicemail);
-        decoded.fact = Some((CallRef::Key(call_id.to_owned()), state));
+        decoded.fact = Some((CallRef::Key(call_id.to_owned()), Arc::new(state)));
     }
     decoded
 }

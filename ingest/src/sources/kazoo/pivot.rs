@@ -1,5 +1,7 @@
 //! Pivot requests: the PBX asks how to route a call. They say that a call started, and nothing about its end.
 
+use std::sync::Arc;
+
 use trunklog_storage::call::{CallState, Mark, Rank, Stamp, Text};
 use trunklog_storage::event::Event;
 use trunklog_storage::fact::{CallRef, Decoded, SHORT_WINDOW};
@@ -59,7 +61,7 @@ pub(super) fn decode(event: &Event) -> Decoded {
     decoded.window = SHORT_WINDOW;
     decoded.call_key = Some(call_id.to_owned());
     let state = visit(&fields, Stamp(Rank::Receipt, event.received_at));
-    decoded.fact = Some((CallRef::Key(call_id.to_owned()), state));
+    decoded.fact = Some((CallRef::Key(call_id.to_owned()), Arc::new(state)));
     decoded
 }
 

@@ -118,7 +118,7 @@ mod tests {
     fn only_the_first_visit_starts_a_recording() {
         let first = |pairs: &[(&str, &str)]| {
             let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            is_first_visit(&Fields::of_pairs(&pairs, Spelling::Pivot))
+            is_first_visit(&Fields::of_pairs(pairs, Spelling::Pivot))
         };
         assert!(first(&[("Call-ID", "a"), ("From", "1001"), ("Digits", "")]));
         assert!(!first(&[("Call-ID", "a"), ("Digits", "1")]));

@@ -1,6 +1,7 @@
 //! What a Planfix message means. A leg is an `ext`; times are receipts, because the messages carry none.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Text, Track};
 use trunklog_storage::event::Event;
@@ -114,7 +115,7 @@ fn record(fields: &Form) -> Result<Decoded, Invalid> {
 
 fn about(call_id: &str, mut decoded: Decoded, state: CallState) -> Decoded {
     decoded.call_key = Some(call_id.to_owned());
-    decoded.fact = Some((CallRef::Key(call_id.to_owned()), state));
+    decoded.fact = Some((CallRef::Key(call_id.to_owned()), Arc::new(state)));
     decoded
 }
 

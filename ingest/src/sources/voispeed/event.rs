@@ -1,6 +1,8 @@
 //! Event notifications: told apart into user and system events, and given their key. The codes of the two overlap, so
 //! a code says nothing without `event_type`.
 
+use std::sync::Arc;
+
 use trunklog_storage::call::{CallState, Rank, Stamp, Text};
 use trunklog_storage::event::Event;
 use trunklog_storage::fact::{CallRef, Decoded, SHORT_WINDOW};
@@ -103,7 +105,7 @@ pub(super) fn decode(event: &Event, settings: &TenantSettings) -> Decoded {
             // Nothing but its id tells one communication from another.
             (None, Level::System) => return None,
         };
-        Some((reference, state))
+        Some((reference, Arc::new(state)))
     });
     decoded
 }

@@ -1,5 +1,7 @@
 //! IVR callbacks: a node of an IVR tells what it collected and waits for commands.
 
+use std::sync::Arc;
+
 use trunklog_storage::call::{CallState, Rank, Text};
 use trunklog_storage::event::Event;
 use trunklog_storage::fact::{CallRef, Decoded, SHORT_WINDOW};
@@ -22,7 +24,7 @@ pub(super) fn decode(event: &Event, settings: &TenantSettings) -> Decoded {
     let mut decoded = Decoded::new(KIND, &idempotency.map(str::as_bytes));
     decoded.window = SHORT_WINDOW;
     decoded.call_key = Some(call_id.to_owned());
-    decoded.fact = Some((CallRef::Key(call_id.to_owned()), state(&params, event.received_at)));
+    decoded.fact = Some((CallRef::Key(call_id.to_owned()), Arc::new(state(&params, event.received_at))));
     decoded
 }
 

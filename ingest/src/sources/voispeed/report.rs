@@ -1,5 +1,7 @@
 //! Rows of the PBX's reports. A report is the best source there is: what it says overrides what events said.
 
+use std::sync::Arc;
+
 use chrono_tz::Tz;
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Text, Track};
 use trunklog_storage::event::{Event, Micros};
@@ -70,7 +72,7 @@ pub(super) fn decode(event: &Event, service: Service, settings: &TenantSettings)
         Service::CallReport | Service::CurrentCalls => entities(&row),
         Service::UserCallReport => of_user(&row),
     };
-    decoded.fact = Some((CallRef::Key(key.to_owned()), state));
+    decoded.fact = Some((CallRef::Key(key.to_owned()), Arc::new(state)));
     decoded
 }
 

@@ -14,13 +14,14 @@ use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udf,
 };
-use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, col, lit};
+use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, col};
 use sha2::{Digest, Sha256};
 
 use super::super::Superseded;
 use super::Shape;
 use super::merge::{Cursor, Reader, Row, Side};
 use crate::error::Error;
+use crate::lake;
 use crate::schema;
 
 /// Bytes of a digest: chance does not make two rows of any table alike.
@@ -33,7 +34,7 @@ pub(super) fn stored(
     id: &str,
     superseded: Option<Superseded>,
 ) -> Result<DataFrame, Error> {
-    let frame = session.read_table(table)?.filter(col("tier").eq(lit("final")))?;
+    let frame = session.read_table(table)?.filter(lake::read::is_whole())?;
     let Some(superseded) = superseded else { return Ok(frame) };
     Ok(frame.filter(chosen(move |id| !superseded.contains(id), id))?)
 }

@@ -118,6 +118,24 @@ async fn a_recording_that_names_no_call_is_linked_to_one_that_fits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_that_bears_the_name_of_a_leg_is_of_its_call() {
+    let bench = Bench::start();
+    play_call(&bench, "a@h", START).await;
+    for (event, second, other) in [("channel_create", 1, ""), ("channel_answer", 5, "&other_leg_call_id=a%40h")] {
+        let at = START + second;
+        let form = format!("hook_event={event}&timestamp={at}&call_id=desk&call_direction=outbound{other}");
+        bench.server.post_form("/in/kazoo/hook", &bench.ingest, &form).await.expect(200);
+    }
+    bench.eventually("the leg has found its call", || bench.count("calls"), |calls| *calls == 1).await;
+    let bytes = sample(SMALL_MP3);
+    bench.put("/in/kazoo/recordings/desk.mp3", &bytes).await.expect(201);
+    let (hash, linked) = (sha256(&bytes), |rows: &Vec<Row>| rows[0]["link"] == json!("soft"));
+    let row = bench.eventually("it is linked", || bench.rows("sha256", &hash), linked).await.remove(0);
+    assert_eq!((&row["call_key"], &row["link_confidence"]), (&json!("a@h"), &json!(0.95)));
+    assert_eq!(bench.call("kazoo", "a@h").await.unwrap()["recordings"], json!([row["recording_id"]]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recordings_are_listed_filtered_and_paged() {
     let bench = Bench::start();
     for number in 0..7_u64 {

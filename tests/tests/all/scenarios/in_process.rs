@@ -64,7 +64,8 @@ fn facts(decoder: &dyn Decoder, scenario: &Scenario) -> Option<Vec<Fact>> {
         let event = scenario.event(index, TENANT);
         let decoded = decode_safely(decoder, &event);
         assert_eq!(decoded.error, None, "{}/{}: message {index}", scenario.source, scenario.name);
-        let Some((reference, mut state)) = decoded.fact else { return Some(None) };
+        let Some((reference, state)) = decoded.fact else { return Some(None) };
+        let mut state = (*state).clone();
         let CallRef::Key(key) = reference else { return None };
         state.delivered(event.received_at, Offset(index as u64));
         Some(Some((key, state)))

@@ -1,5 +1,7 @@
 //! What an upload means: a recording whose bytes are stored, and the call that it belongs to.
 
+use std::sync::Arc;
+
 use trunklog_storage::call::{self, CallState, Mark, Rank};
 use trunklog_storage::event::Event;
 use trunklog_storage::fact::{CallRef, Decoded, MAX_KEY_BYTES, RecordingFact};
@@ -35,7 +37,7 @@ pub(in super::super) fn decode(event: &Event) -> Decoded {
     let state = recording(&target, &upload, uploaded_as(path, event.query.as_deref()));
     if let Some(key) = target.call_key() {
         decoded.call_key = Some(key.to_owned());
-        decoded.fact = Some((CallRef::Key(key.to_owned()), call(&target, &id)));
+        decoded.fact = Some((CallRef::Key(key.to_owned()), Arc::new(call(&target, &id))));
     } else if target.call_id.is_some() {
         decoded.error = Some(format!("a key field is longer than {MAX_KEY_BYTES} bytes"));
     }

@@ -1,0 +1,130 @@
+//! What became of a commit: a fold or swap that landed is noted in the index of home days and then in memory, at once
+//! or, when its outcome was in doubt or could not be noted, before the next one begins.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fold::NOTED_AT_ONCE;
+use super::projection::{Projected, Projection, home_entry, home_key};
+use super::store::{Store, Tables};
+use crate::error::Error;
+use crate::lake::Version;
+
+impl Store {
+    /// Finds out what became of the last fold and swap of this table and notes it: else rows would be written twice,
+    /// or calls stay in memory that need not.
+    ///
+    /// # Errors
+    /// If table or index cannot be read or written; it is then asked again.
+    pub(super) async fn settle<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
+        let lane = S::lane(tables);
+        lane.table.settle().await?;
+        if let Some(attempt) = lane.attempt.clone() {
+            if lane.table.watermark >= Some(attempt.until) {
+                self.fold_landed::<S>(tables).await?;
+            } else {
+                S::of_mut(&mut self.sequencer.lock()).give_back(&attempt);
+                S::lane(tables).attempt = None;
+            }
+        }
+        let lane = S::lane(tables);
+        if let Some(exchange) = &lane.exchange {
+            // Names of files are never used twice, and nothing was committed since.
+            if lane.table.files().await?.iter().any(|file| file.path == exchange.path) {
+                self.swap_landed::<S>(tables).await?;
+            } else {
+                lane.exchange = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops taking in when an index is damaged, so that it is made again: no fold would succeed any more.
+    pub(super) fn index_failed(&self, error: Error) -> Error {
+        if matches!(error, Error::Corrupt(_)) {
+            self.sequencer.lock().failed.get_or_insert_with(|| error.to_string());
+        }
+        error
+    }
+
+    /// Notes a fold that has landed.
+    pub(super) async fn fold_landed<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
+        let lane = S::lane(tables);
+        let Some(attempt) = lane.attempt.clone() else { return Ok(()) };
+        let homes = attempt.whole.iter().map(|(id, day)| home_entry(id, *day)).collect();
+        lane.homes.add(homes, attempt.until, 0).map_err(|error| self.index_failed(error))?;
+        let provider = lane.table.provider().await?;
+        let (sequencer, homes) = (Arc::clone(&self.sequencer), lane.homes.view());
+        let (version, keep) = (lane.table.pinned(), self.config.keep_superseded);
+        let note = move || {
+            let mut locked = sequencer.lock();
+            let projection = S::of_mut(&mut locked);
+            projection.table = provider;
+            let before = std::mem::replace(&mut projection.homes, homes);
+            projection.landed(attempt.until);
+            remember(projection, version, keep);
+            drop(locked);
+            let mut done = Vec::with_capacity(attempt.whole.len());
+            for ids in attempt.whole.chunks(NOTED_AT_ONCE) {
+                done.extend(S::of_mut(&mut sequencer.lock()).has_first_rows(ids));
+            }
+            for ids in attempt.parts.chunks(NOTED_AT_ONCE) {
+                S::of_mut(&mut sequencer.lock()).has_parts(ids);
+            }
+            (before, done)
+        };
+        let released = self.foreground.run(note).await?;
+        drop(released);
+        lane.attempt = None;
+        Ok(())
+    }
+
+    /// Notes a swap that has landed.
+    pub(super) async fn swap_landed<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
+        let lane = S::lane(tables);
+        let Some(exchange) = lane.exchange.clone() else { return Ok(()) };
+        // Parts of an older version of trunklog may be all there was of a call.
+        let (known, mut homes) = (lane.homes.view(), Vec::new());
+        for (id, day) in &exchange.with_parts {
+            if known.first(home_key(id)).map_err(|error| self.index_failed(error))?.is_none() {
+                homes.push(home_entry(id, *day));
+            }
+        }
+        if let Some(until) = lane.homes.until().filter(|_| !homes.is_empty()) {
+            homes.sort_unstable();
+            homes.dedup();
+            lane.homes.add(homes, until, 0).map_err(|error| self.index_failed(error))?;
+        }
+        let provider = lane.table.provider().await?;
+        let (sequencer, homes) = (Arc::clone(&self.sequencer), lane.homes.view());
+        let (version, keep) = (lane.table.pinned(), self.config.keep_superseded);
+        let note = move || {
+            let mut locked = sequencer.lock();
+            let projection = S::of_mut(&mut locked);
+            projection.table = provider;
+            let before = std::mem::replace(&mut projection.homes, homes);
+            projection.swapped(&exchange.days);
+            remember(projection, version, keep);
+            drop(locked);
+            let ids: HashSet<&Arc<str>> = exchange.with_parts.iter().map(|(id, _)| id).collect();
+            let ids: Vec<Arc<str>> = ids.into_iter().cloned().collect();
+            let done = ids.chunks(NOTED_AT_ONCE).map(|some| S::of_mut(&mut sequencer.lock()).has_no_parts(some));
+            (before, done.collect::<Vec<_>>())
+        };
+        let released = self.foreground.run(note).await?;
+        drop(released);
+        lane.exchange = None;
+        Ok(())
+    }
+}
+
+/// Which version of the table belongs to which offset, for reading as of an offset; versions whose files may be gone
+/// are forgotten.
+pub(super) fn remember<S>(projection: &mut Projection<S>, version: Version, keep: Duration) {
+    let (at, history) = (version.at, &mut projection.history);
+    history.push(version);
+    let kept = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+    let gone = history.windows(2).take_while(|pair| pair[1].at < at.saturating_sub(kept)).count();
+    history.drain(..gone);
+}
