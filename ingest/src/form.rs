@@ -2,6 +2,8 @@
 
 mod multipart;
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use trunklog_storage::event::Event;
 
@@ -27,15 +29,47 @@ pub enum FormError {
     Multipart,
 }
 
+/// A name or a value: what needs no decoding is not copied.
+type Text<'a> = Cow<'a, str>;
+
 /// Pairs of name and value in the order in which they were sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Form {
-    pairs: Vec<(String, String)>,
+pub struct Form<'a> {
+    pairs: Vec<(Text<'a>, Text<'a>)>,
 }
 
-impl Form {
+impl Form<'static> {
+    /// The fields of a JSON object: nested objects as `a[b]`, lists as `a[]`, all values as text, nulls left out.
+    pub fn parse_json(text: &[u8]) -> Result<Self, FormError> {
+        let value: Value = serde_json::from_slice(text).map_err(|error| FormError::Json(error.to_string()))?;
+        Form::of_json(value)
+    }
+
+    /// The same of a document that is parsed already.
+    pub fn of_json(value: Value) -> Result<Self, FormError> {
+        let Value::Object(object) = value else { return Err(FormError::NotAnObject) };
+        let mut form = Form::default();
+        object.into_iter().for_each(|(name, value)| form.flatten(name, value));
+        Ok(form)
+    }
+
+    fn flatten(&mut self, name: String, value: Value) {
+        match value {
+            Value::Null => {}
+            Value::Bool(flag) => self.pairs.push((name.into(), flag.to_string().into())),
+            Value::Number(number) => self.pairs.push((name.into(), number.to_string().into())),
+            Value::String(text) => self.pairs.push((name.into(), text.into())),
+            Value::Array(items) => items.into_iter().for_each(|item| self.flatten(format!("{name}[]"), item)),
+            Value::Object(object) => {
+                object.into_iter().for_each(|(key, value)| self.flatten(format!("{name}[{key}]"), value));
+            }
+        }
+    }
+}
+
+impl<'a> Form<'a> {
     /// Decodes a query or a form body: `+` is a space, percent-encoding and UTF-8 must be right.
-    pub fn parse(text: &[u8]) -> Result<Form, FormError> {
+    pub fn parse(text: &'a [u8]) -> Result<Self, FormError> {
         let parts = text.split(|byte| *byte == b'&').filter(|part| !part.is_empty());
         let pairs = parts.map(|part| {
             let (name, value) = split_pair(part);
@@ -44,48 +78,22 @@ impl Form {
         Ok(Form { pairs: pairs.collect::<Result<_, FormError>>()? })
     }
 
-    /// The fields of a JSON object: nested objects as `a[b]`, lists as `a[]`, all values as text, nulls left out.
-    pub fn parse_json(text: &[u8]) -> Result<Form, FormError> {
-        let value: Value = serde_json::from_slice(text).map_err(|error| FormError::Json(error.to_string()))?;
-        Form::of_json(&value)
-    }
-
-    /// The same of a document that is parsed already.
-    pub fn of_json(value: &Value) -> Result<Form, FormError> {
-        let Value::Object(object) = value else { return Err(FormError::NotAnObject) };
-        let mut form = Form::default();
-        object.iter().for_each(|(name, value)| form.flatten(name.clone(), value));
-        Ok(form)
-    }
-
-    fn flatten(&mut self, name: String, value: &Value) {
-        match value {
-            Value::Null => {}
-            Value::Bool(flag) => self.pairs.push((name, flag.to_string())),
-            Value::Number(number) => self.pairs.push((name, number.to_string())),
-            Value::String(text) => self.pairs.push((name, text.clone())),
-            Value::Array(items) => items.iter().for_each(|item| self.flatten(format!("{name}[]"), item)),
-            Value::Object(object) => {
-                object.iter().for_each(|(key, value)| self.flatten(format!("{name}[{key}]"), value));
-            }
-        }
-    }
-
     /// Pairs of the query and, after them, of the body: a form, a JSON object or multipart, by content type and look.
-    pub fn of_event(event: &Event) -> Result<Form, FormError> {
+    pub fn of_event(event: &'a Event) -> Result<Self, FormError> {
         let mut form = Form::parse(event.query.as_deref().unwrap_or_default().as_bytes())?;
         form.pairs.extend(Form::of_body(event.content_type.as_deref(), &event.payload)?.pairs);
         Ok(form)
     }
 
     /// The fields of a body.
-    pub fn of_body(content_type: Option<&str>, body: &[u8]) -> Result<Form, FormError> {
+    pub fn of_body(content_type: Option<&str>, body: &'a [u8]) -> Result<Self, FormError> {
         let media_type = media_type(content_type);
         let trimmed = body.trim_ascii();
         if trimmed.is_empty() {
             Ok(Form::default())
         } else if media_type == "multipart/form-data" {
-            multipart::parse(content_type.unwrap_or_default(), body).map(|pairs| Form { pairs })
+            let pairs = multipart::parse(content_type.unwrap_or_default(), body)?;
+            Ok(Form { pairs: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect() })
         } else if trimmed.starts_with(b"{") || is_json(&media_type) {
             Form::parse_json(trimmed)
         } else {
@@ -104,17 +112,17 @@ impl Form {
     }
 
     /// Every value of this name.
-    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| &**value)
     }
 
     /// All pairs, taken out.
     pub fn into_pairs(self) -> Vec<(String, String)> {
-        self.pairs
+        self.pairs.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
     }
 
     /// All pairs.
-    pub fn pairs(&self) -> &[(String, String)] {
+    pub fn pairs(&self) -> &[(Text<'a>, Text<'a>)] {
         &self.pairs
     }
 }
@@ -132,9 +140,9 @@ fn split_pair(part: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Decodes `+` and percent-encoding, strictly.
-pub fn decode(text: &[u8]) -> Result<String, FormError> {
+pub fn decode(text: &[u8]) -> Result<Cow<'_, str>, FormError> {
     if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
-        return std::str::from_utf8(text).map(str::to_owned).map_err(|_| FormError::Utf8);
+        return std::str::from_utf8(text).map(Cow::Borrowed).map_err(|_| FormError::Utf8);
     }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -150,7 +158,7 @@ pub fn decode(text: &[u8]) -> Result<String, FormError> {
             byte => decoded.push(*byte),
         }
     }
-    String::from_utf8(decoded).map_err(|_| FormError::Utf8)
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| FormError::Utf8)
 }
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {
@@ -172,7 +180,7 @@ pub fn lenient_pairs(text: &[u8]) -> Vec<(String, String)> {
 pub fn lenient_body_pairs(body: &[u8]) -> Vec<(String, String)> {
     let trimmed = body.trim_ascii();
     if trimmed.starts_with(b"{") {
-        Form::parse_json(trimmed).map(|form| form.pairs).unwrap_or_default()
+        Form::parse_json(trimmed).map(Form::into_pairs).unwrap_or_default()
     } else {
         lenient_pairs(trimmed)
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn pairs(form: &Form) -> Vec<(&str, &str)> {
-    form.pairs().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+fn pairs<'a>(form: &'a Form<'_>) -> Vec<(&'a str, &'a str)> {
+    form.pairs().iter().map(|(name, value)| (&**name, &**value)).collect()
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use deltalake::DeltaTableError;
 use deltalake::kernel::Add;
-use deltalake::writer::{DeltaWriter, RecordBatchWriter};
+use deltalake::kernel::scalars::ScalarExt;
+use deltalake::writer::{DeltaWriter, RecordBatchWriter, WriteMode};
 use futures::TryStreamExt;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -48,8 +50,15 @@ pub(super) struct Columns {
     pub unique: &'static [&'static str],
 }
 
+/// Rows that lie in more partitions than this by turns are divided by the library, which copies them.
+const RUNS: usize = 16;
+
 /// New files in the making. It needs the table no more.
-pub struct Writer(RecordBatchWriter);
+pub struct Writer {
+    writer: RecordBatchWriter,
+    /// Columns by whose values files are kept apart.
+    partitions: Vec<String>,
+}
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -63,7 +72,20 @@ impl Writer {
     /// # Errors
     /// If a file cannot be written.
     pub async fn write(&mut self, rows: RecordBatch) -> Result<(), Error> {
-        Ok(self.0.write(rows).await?)
+        let columns = self.partitions.iter().map(|name| rows.column_by_name(name).cloned());
+        let columns: Vec<ArrayRef> = columns.collect::<Option<_>>().ok_or_else(|| lacks_partition(&rows))?;
+        let runs = arrow::compute::partition(&columns)?.ranges();
+        if runs.len() > RUNS {
+            return Ok(self.writer.write(rows).await?);
+        }
+        for run in runs {
+            let values = columns.iter().map(|column| ScalarExt::from_array(column, run.start));
+            let values = values.collect::<Option<Vec<_>>>().ok_or_else(|| lacks_partition(&rows))?;
+            let values = self.partitions.iter().cloned().zip(values).collect();
+            let rows = rows.slice(run.start, run.len());
+            self.writer.write_partition(rows, &values, WriteMode::Default).await?;
+        }
+        Ok(())
     }
 
     /// Ends the files and names them, for a commit.
@@ -71,8 +93,12 @@ impl Writer {
     /// # Errors
     /// If a file cannot be written.
     pub async fn finish(mut self) -> Result<Vec<Add>, Error> {
-        Ok(self.0.flush().await?)
+        Ok(self.writer.flush().await?)
     }
+}
+
+fn lacks_partition(rows: &RecordBatch) -> Error {
+    Error::Corrupt(format!("rows lack a partition column: {}", rows.schema()))
 }
 
 impl Table {
@@ -98,7 +124,8 @@ impl Table {
             }
         }
         let writer = RecordBatchWriter::for_table(&self.handle)?.with_writer_properties(properties.build());
-        Ok(Writer(writer.with_target_file_size(FILE_BYTES)))
+        let partitions = self.handle.snapshot()?.metadata().partition_columns().to_vec();
+        Ok(Writer { writer: writer.with_target_file_size(FILE_BYTES), partitions })
     }
 
     /// Writes rows into new files that no commit names yet.

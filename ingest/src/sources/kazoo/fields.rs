@@ -34,7 +34,8 @@ pub(super) struct Fields(Vec<Field>);
 impl Fields {
     /// The fields of this message, or why they cannot be had.
     pub fn of(event: &Event, spelling: Spelling) -> Result<Fields, String> {
-        let form = Form::of_event(&single_question_mark(event)).map_err(|error| error.to_string())?;
+        let event = single_question_mark(event);
+        let form = Form::of_event(&event).map_err(|error| error.to_string())?;
         Ok(Fields::of_pairs(form.into_pairs(), spelling))
     }
 

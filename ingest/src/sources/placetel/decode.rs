@@ -61,7 +61,7 @@ impl Message {
     }
 }
 
-fn state(event: &Event, fields: &Form, message: Message) -> CallState {
+fn state(event: &Event, fields: &Form<'_>, message: Message) -> CallState {
     let mut state = CallState::default();
     parties(&mut state, fields, message);
     let peer = fields.get("peer").unwrap_or_default();
@@ -88,7 +88,7 @@ fn state(event: &Event, fields: &Form, message: Message) -> CallState {
     state
 }
 
-fn parties(state: &mut CallState, fields: &Form, message: Message) {
+fn parties(state: &mut CallState, fields: &Form<'_>, message: Message) {
     let from = fields.get("from").unwrap_or_default();
     let to = fields.get("to").unwrap_or_default();
     let (direction, rank) = direction(fields, message, from, to);
@@ -106,7 +106,7 @@ fn parties(state: &mut CallState, fields: &Form, message: Message) {
 }
 
 /// By the field, else by the event's name, else `in` as a guess; `internal` when both parties are SIP users.
-fn direction(fields: &Form, message: Message, from: &str, to: &str) -> (&'static str, Rank) {
+fn direction(fields: &Form<'_>, message: Message, from: &str, to: &str) -> (&'static str, Rank) {
     if is_sip_user(from) && is_sip_user(to) {
         return ("internal", Rank::Message);
     }
@@ -125,7 +125,7 @@ fn is_sip_user(party: &str) -> bool {
     party.contains('@') || has_letters
 }
 
-fn hung_up(state: &mut CallState, fields: &Form, event: &Event) {
+fn hung_up(state: &mut CallState, fields: &Form<'_>, event: &Event) {
     let raw = fields.get("type").unwrap_or_default();
     let outcome = outcome(raw);
     state.call.end(Rank::Receipt, event.received_at).mark(Mark::Ended).outcome(Rank::Message, outcome, raw);

@@ -34,10 +34,10 @@ async fn notify(State(state): State<IngestState>, request: Request) -> Result<Re
     }
     let event = inbound.event(KIND, inbound.body.clone());
     let fields = Form::of_event(&event).unwrap_or_default();
-    let receipts = accept_events(&state, vec![event]).await?;
     let tenant = &inbound.tenant;
     let e164 = |number: &str| state.archive.decoder().e164(tenant, Source::Placetel, number);
     let answer = answer(&settings.of(tenant).placetel_answer, &fields, e164).to_owned();
+    let receipts = accept_events(&state, vec![event]).await?;
     let response = ([(header::CONTENT_TYPE, "application/xml")], answer).into_response();
     Ok(match receipts.last() {
         Some(receipt) => stored(response, receipt),
@@ -59,7 +59,7 @@ fn check_media_type(media_type: &str) -> Result<(), Refusal> {
 /// else `*`.
 fn answer<'a>(
     configured: &'a BTreeMap<String, String>,
-    fields: &Form,
+    fields: &Form<'_>,
     e164: impl Fn(&str) -> Option<String>,
 ) -> &'a str {
     if fields.get("event") != Some("IncomingCall") {

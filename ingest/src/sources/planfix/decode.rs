@@ -68,7 +68,7 @@ impl Step {
     }
 }
 
-fn call_event(event: &Event, fields: &Form) -> Result<Decoded, Invalid> {
+fn call_event(event: &Event, fields: &Form<'_>) -> Result<Decoded, Invalid> {
     let name = fields.get("event").unwrap_or_default();
     let step = Step::parse(name).ok_or(Invalid::new("unknown", "`event` is missing or unknown"))?;
     let invalid = |why| Invalid::new(step.as_str(), why);
@@ -103,7 +103,7 @@ fn call_event(event: &Event, fields: &Form) -> Result<Decoded, Invalid> {
     Ok(about(call_id, Decoded::new(format!("planfix.{}", step.as_str()), &idempotency), state))
 }
 
-fn record(fields: &Form) -> Result<Decoded, Invalid> {
+fn record(fields: &Form<'_>) -> Result<Decoded, Invalid> {
     let invalid = |why| Invalid::new("record", why);
     let call_id = fields.text("callid").ok_or(invalid("`callid` is missing"))?;
     let link = fields.text("record_link").ok_or(invalid("`record_link` is missing"))?;
@@ -119,7 +119,7 @@ fn about(call_id: &str, mut decoded: Decoded, state: CallState) -> Decoded {
     decoded
 }
 
-fn parties(state: &mut CallState, fields: &Form, direction: &str, extension: &str) {
+fn parties(state: &mut CallState, fields: &Form<'_>, direction: &str, extension: &str) {
     let phone = fields.get("phone").unwrap_or_default();
     let diversion = fields.get("diversion").unwrap_or_default();
     let call = &mut state.call;
@@ -140,7 +140,7 @@ fn parties(state: &mut CallState, fields: &Form, direction: &str, extension: &st
     }
 }
 
-fn completed(leg: &mut Track, fields: &Form, event: &Event, status: &str) {
+fn completed(leg: &mut Track, fields: &Form<'_>, event: &Event, status: &str) {
     let outcome = outcome(status);
     leg.end(Rank::Receipt, event.received_at).mark(Mark::Ended).outcome(Rank::Message, outcome, status);
     if outcome == Disposition::Canceled {
@@ -154,7 +154,7 @@ fn completed(leg: &mut Track, fields: &Form, event: &Event, status: &str) {
 }
 
 /// Announced recordings, and the fields that the PBX's owner chose (`data_…`).
-fn extras(state: &mut CallState, fields: &Form) {
+fn extras(state: &mut CallState, fields: &Form<'_>) {
     let link = fields.get("record_link").unwrap_or_default();
     if fields.get("is_recorded") == Some("1") || !link.is_empty() {
         state.call.mark(Mark::RecordingExpected);
@@ -165,7 +165,7 @@ fn extras(state: &mut CallState, fields: &Form) {
     for (name, value) in named {
         // Of fields sent twice the first counts.
         if !name.is_empty() && seen.insert(name) {
-            state.attribute(name, value.as_str());
+            state.attribute(name, &**value);
         }
     }
 }

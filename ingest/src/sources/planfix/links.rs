@@ -11,7 +11,7 @@ pub fn of_event(event: &Event) -> Option<FetchRequest> {
 }
 
 /// The link in the fields of a message.
-pub fn in_fields(tenant: &str, received_at: Micros, fields: &Form) -> Option<FetchRequest> {
+pub fn in_fields(tenant: &str, received_at: Micros, fields: &Form<'_>) -> Option<FetchRequest> {
     let names_a_file = match fields.get("cmd")? {
         "record" => true,
         "event" => fields.get("event").is_some_and(|step| step.eq_ignore_ascii_case("COMPLETED")),

@@ -9,14 +9,14 @@ use crate::settings::TenantSettings;
 
 /// The parameters of one message.
 pub(super) struct Params<'a> {
-    form: Form,
+    form: Form<'a>,
     settings: &'a TenantSettings,
     received_at: Micros,
 }
 
 impl<'a> Params<'a> {
     /// The parameters of this message, or why they cannot be had.
-    pub fn of(event: &Event, settings: &'a TenantSettings) -> Result<Params<'a>, String> {
+    pub fn of(event: &'a Event, settings: &'a TenantSettings) -> Result<Params<'a>, String> {
         let form = Form::of_event(event).map_err(|error| error.to_string())?;
         Ok(Params { form, settings, received_at: event.received_at })
     }

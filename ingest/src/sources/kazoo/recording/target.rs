@@ -79,8 +79,8 @@ impl Target {
     /// Reads all of it.
     pub fn of(sent: &Sent<'_>) -> Target {
         let query = lenient_pairs(sent.query.unwrap_or_default().replace('?', "&").as_bytes());
-        let document = sent.metadata.and_then(|document| Form::of_json(document).ok()).unwrap_or_default();
-        let document = document.pairs();
+        let document = sent.metadata.and_then(|document| Form::of_json(document.clone()).ok()).unwrap_or_default();
+        let document = &document.into_pairs()[..];
         let value = |name: &str| last(&query, name).or_else(|| last(document, name));
         let file = File::find(sent, &query, document);
         Target {
