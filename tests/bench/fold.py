@@ -217,7 +217,7 @@ def late(bench):
     said = run([program("fold_bench"), "fold", bench.data])
     adds, removes = commits(calls, before[calls])
     final = sum(size for path, size in adds.items() if "tier=final" in path)
-    parts = sum(size for path, size in adds.items() if "tier=final" not in path)
+    parts = sum(size for path, size in adds.items() if "tier=part" in path)
     untouched = [path for path in kept if path not in touched and str(path.relative_to(calls)) in removes]
     ratio = (final + parts) / max(touched_bytes, 1)
     event_adds, _ = commits(events, before[events])

@@ -46,7 +46,7 @@ pub(super) async fn run(archive: Weak<Inner>) {
             return;
         }
         let taken = inner.advance_in_foreground().await;
-        if taken.is_err() && inner.sequencer.lock().check().is_err() {
+        if taken.is_err() && inner.sequencer.lock().has_bad_index() {
             inner.forget_indexes().await;
         }
         let due = inner.tail_bytes.load(Ordering::Relaxed) >= inner.config.fold_bytes;

@@ -1,6 +1,6 @@
 //! Folding: the tail and the changed states into the tables, each with its own watermark.
 //!
-//! A call or recording that has no row yet is appended whole to the final tier, which reads nothing and rewrites
+//! A call or recording that has no row yet is appended whole (to the tier `final`), which reads nothing and rewrites
 //! nothing; of one that has a row a part is appended, and [`super::compact`] merges the two later. So most calls are
 //! written once. All rows of a table go in one commit with the log's offset; then the index of home days is told.
 

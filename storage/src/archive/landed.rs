@@ -5,10 +5,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::catalog::TableProvider;
+
 use super::fold::NOTED_AT_ONCE;
-use super::projection::{Projected, Projection, home_entry, home_key};
+use super::projection::{HOME_BYTES, Projected, Projection, home_entry, home_key};
+use super::sequencer::Failure;
 use super::store::{Store, Tables};
 use crate::error::Error;
+use crate::index::View;
 use crate::lake::Version;
 
 impl Store {
@@ -43,7 +47,7 @@ impl Store {
     /// Stops taking in when an index is damaged, so that it is made again: no fold would succeed any more.
     pub(super) fn index_failed(&self, error: Error) -> Error {
         if matches!(error, Error::Corrupt(_)) {
-            self.sequencer.lock().failed.get_or_insert_with(|| error.to_string());
+            self.sequencer.lock().failed.get_or_insert_with(|| Failure::Index(error.to_string()));
         }
         error
     }
@@ -60,10 +64,8 @@ impl Store {
         let note = move || {
             let mut locked = sequencer.lock();
             let projection = S::of_mut(&mut locked);
-            projection.table = provider;
-            let before = std::mem::replace(&mut projection.homes, homes);
+            let before = pin(projection, provider, homes, (version, keep));
             projection.landed(attempt.until);
-            remember(projection, version, keep);
             drop(locked);
             let mut done = Vec::with_capacity(attempt.whole.len());
             for ids in attempt.whole.chunks(NOTED_AT_ONCE) {
@@ -102,10 +104,8 @@ impl Store {
         let note = move || {
             let mut locked = sequencer.lock();
             let projection = S::of_mut(&mut locked);
-            projection.table = provider;
-            let before = std::mem::replace(&mut projection.homes, homes);
+            let before = pin(projection, provider, homes, (version, keep));
             projection.swapped(&exchange.days);
-            remember(projection, version, keep);
             drop(locked);
             let ids: HashSet<&Arc<str>> = exchange.with_parts.iter().map(|(id, _)| id).collect();
             let ids: Vec<Arc<str>> = ids.into_iter().cloned().collect();
@@ -117,6 +117,18 @@ impl Store {
         lane.exchange = None;
         Ok(())
     }
+}
+
+/// From now on queries read this version of the table, with this index; gives the index of before, to be dropped.
+fn pin<S>(
+    projection: &mut Projection<S>,
+    table: Arc<dyn TableProvider>,
+    homes: View<HOME_BYTES>,
+    (version, keep): (Version, Duration),
+) -> View<HOME_BYTES> {
+    projection.table = table;
+    remember(projection, version, keep);
+    std::mem::replace(&mut projection.homes, homes)
 }
 
 /// Which version of the table belongs to which offset, for reading as of an offset; versions whose files may be gone

@@ -183,7 +183,7 @@ struct Inner {
     looked_up: Mutex<looked_up::LookedUp>,
     wake: Notify,
     closed: AtomicBool,
-    /// An index could not be read, or a rebuild broke off: nothing more is taken in.
+    /// Set when the sequencer takes in no more, so that appending need not ask it.
     failed: AtomicBool,
     /// Held by a rebuild.
     rebuilding: tokio::sync::Mutex<()>,
@@ -328,7 +328,7 @@ impl Archive {
         // Asked for before the lock is taken: the log's answer may wait for a sync.
         let (log_bytes, poisoned) = (inner.log.disk_bytes(), inner.log.poisoned());
         let sequencer = inner.sequencer.lock();
-        let poisoned = poisoned.or_else(|| sequencer.failed.clone());
+        let poisoned = poisoned.or_else(|| sequencer.failed.as_ref().map(|failure| failure.reason().to_owned()));
         let parts_since = sequencer.calls.parts_since.values().chain(sequencer.recordings.parts_since.values()).min();
         Status {
             visible: self.visible(),
@@ -378,7 +378,7 @@ impl Inner {
     /// Takes in what has become durable.
     ///
     /// # Errors
-    /// `Poisoned` when an index could not be read: the messages are durable, and a restart takes them in.
+    /// `Poisoned` when no more is taken in: the messages are durable, and a restart takes them in.
     fn advance(&self) -> Result<(), Error> {
         let mut sequencer = self.sequencer.lock();
         self.advance_locked(&mut sequencer)

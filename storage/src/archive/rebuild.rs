@@ -16,6 +16,7 @@ use super::landed::remember;
 use super::projection::{Projected, Projection};
 use super::refold::Scratch;
 use super::restore::index_homes;
+use super::sequencer::Failure;
 use super::store::Tables;
 use super::{Archive, Inner};
 use crate::call::CallState;
@@ -86,7 +87,7 @@ impl Inner {
                 // Memory and indexes may no longer fit the tables: only a start makes them fit again, and until then no
                 // fold may write what memory has, nor let the log go of it.
                 self.ignoring.store(true, Ordering::Release);
-                self.sequencer.lock().failed = Some(format!("a rebuild broke off: {error}"));
+                self.sequencer.lock().failed = Some(Failure::Other(format!("a rebuild broke off: {error}")));
                 self.failed.store(true, Ordering::Release);
                 return Err(error);
             }

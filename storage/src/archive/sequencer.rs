@@ -33,6 +33,23 @@ pub(crate) struct Arrived {
     pub duplicate: Arc<[AtomicBool]>,
 }
 
+/// Why no more is taken in until a restart.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// An index cannot be read: it is thrown away, and the start makes it again.
+    Index(String),
+    /// Something else, by which the indexes are as good as before.
+    Other(String),
+}
+
+impl Failure {
+    pub fn reason(&self) -> &str {
+        match self {
+            Failure::Index(reason) | Failure::Other(reason) => reason,
+        }
+    }
+}
+
 /// The state of the log's end.
 pub(crate) struct Sequencer {
     pub tail: Tail,
@@ -50,8 +67,8 @@ pub(crate) struct Sequencer {
     pub call_subscribers: Vec<Announcer<CallState>>,
     /// Who wants to know of messages about recordings.
     pub recording_subscribers: Vec<Announcer<RecordingState>>,
-    /// Why no more is taken in, if an index could not be read: what was taken in is right, what follows would not be.
-    pub failed: Option<String>,
+    /// Why no more is taken in, if so: what was taken in is right, what follows would not be.
+    pub failed: Option<Failure>,
 }
 
 /// The home day of a call: that of the time which its first message carries, if it can be believed.
@@ -99,21 +116,28 @@ impl Sequencer {
             }
             let Message { event, decoded } = message;
             let taken = catch_unwind(AssertUnwindSafe(|| self.message(offset, event, decoded)));
-            let taken = taken.unwrap_or_else(|_| Err(Error::Corrupt(format!("taking in message {offset} broke off"))));
-            match taken {
-                Ok(duplicate) => arrived.duplicate[index].store(duplicate, Ordering::Release),
-                Err(error) => {
-                    tracing::error!(%error, %offset, "nothing more is taken in until a restart");
-                    self.failed = Some(error.to_string());
+            let failure = match taken {
+                Ok(Ok(duplicate)) => {
+                    arrived.duplicate[index].store(duplicate, Ordering::Release);
+                    continue;
                 }
-            }
+                Ok(Err(error)) => Failure::Index(error.to_string()),
+                Err(_) => Failure::Other("taking in a message broke off".into()),
+            };
+            tracing::error!(reason = failure.reason(), %offset, "nothing more is taken in until a restart");
+            self.failed = Some(failure);
         }
     }
 
     /// # Errors
-    /// `Poisoned` when an index could not be read.
+    /// `Poisoned` when no more is taken in.
     pub fn check(&self) -> Result<(), Error> {
-        self.failed.as_ref().map_or(Ok(()), |reason| Err(Error::Poisoned(reason.clone())))
+        self.failed.as_ref().map_or(Ok(()), |failure| Err(Error::Poisoned(failure.reason().to_owned())))
+    }
+
+    /// Whether that is because an index cannot be read.
+    pub fn has_bad_index(&self) -> bool {
+        matches!(self.failed, Some(Failure::Index(_)))
     }
 
     /// Takes in one message; says whether it is a duplicate.

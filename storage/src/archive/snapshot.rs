@@ -163,8 +163,9 @@ impl Archive {
             let seen = take(&sequencer, Arc::clone(&inner.decoder));
             (seen, sequencer.calls.seen(), sequencer.recordings.seen())
         };
-        supply_lacking(inner, &mut calls).await?;
-        supply_lacking(inner, &mut recordings).await?;
+        let (days_of_calls, days_of_recordings) = (calls.lacking_days(), recordings.lacking_days());
+        supply_lacking(inner, &mut calls, Some(&days_of_calls)).await?;
+        supply_lacking(inner, &mut recordings, Some(&days_of_recordings)).await?;
         Ok(Snapshot { calls: Part::of(&calls), recordings: Part::of(&recordings), ..snapshot })
     }
 
@@ -299,14 +300,18 @@ async fn as_of(
         then.take(arrival(logged.offset, Message::new((*logged.event).clone(), decoder)));
     }
     then.check()?;
-    supply_lacking(inner, &mut then.calls).await?;
-    supply_lacking(inner, &mut then.recordings).await?;
+    supply_lacking(inner, &mut then.calls, None).await?;
+    supply_lacking(inner, &mut then.recordings, None).await?;
     Ok((Part::of(&then.calls), Part::of(&then.recordings)))
 }
 
-async fn supply_lacking<S: State>(inner: &Inner, projection: &mut Projection<S>) -> Result<(), Error> {
+async fn supply_lacking<S: State>(
+    inner: &Inner,
+    projection: &mut Projection<S>,
+    days: Option<&[i32]>,
+) -> Result<(), Error> {
     if !projection.lacking.is_empty() {
-        let stored = stored_rows(inner, &projection.table, &projection.lacking.clone(), None).await?;
+        let stored = stored_rows(inner, &projection.table, &projection.lacking.clone(), days).await?;
         projection.supply(stored);
     }
     Ok(())

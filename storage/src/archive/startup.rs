@@ -65,7 +65,7 @@ impl Archive {
         let place = (&session, decoder.as_ref(), &config, &log);
         let sequencer = match restored(place, &mut tables).await {
             // A block of an index, perhaps: what was made again from the tables can be read, or they are damaged.
-            Err(error @ (Error::Corrupt(_) | Error::Poisoned(_))) => {
+            Err(error @ Error::Corrupt(_)) => {
                 tracing::warn!(%error, "the indexes are made again");
                 tables.forget_indexes()?;
                 restored(place, &mut tables).await?
@@ -98,7 +98,7 @@ impl Archive {
         });
         let archive = Archive { inner };
         if let Err(error) = archive.replay(next).await {
-            if archive.inner.sequencer.lock().check().is_err() {
+            if archive.inner.sequencer.lock().has_bad_index() {
                 archive.inner.forget_indexes().await;
             }
             return Err(error);
@@ -161,6 +161,7 @@ impl Archive {
         }
         if let Some(running) = fold {
             let _ = running.await;
+            inner.sequencer.lock().check()?;
         }
         if count > 0 {
             tracing::info!(messages = count, "read the log's tail");
@@ -175,8 +176,11 @@ async fn restored(
     tables: &mut Tables,
 ) -> Result<Sequencer, Error> {
     let mut restored = restore(session, tables, decoder, config).await?;
-    if !config.ignore_projections {
-        catch_up(session, &mut restored, tables, log, decoder).await?;
+    if !config.ignore_projections
+        && let Err(error) = catch_up(session, &mut restored, tables, log, decoder).await
+    {
+        let bad_index = restored.sequencer.has_bad_index();
+        return Err(if bad_index { Error::Corrupt(error.to_string()) } else { error });
     }
     Ok(restored.sequencer)
 }

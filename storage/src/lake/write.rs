@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use deltalake::DeltaTableError;
 use deltalake::kernel::Add;
-use deltalake::kernel::scalars::ScalarExt;
-use deltalake::writer::{DeltaWriter, RecordBatchWriter, WriteMode};
+use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use futures::TryStreamExt;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -50,15 +48,8 @@ pub(super) struct Columns {
     pub unique: &'static [&'static str],
 }
 
-/// Rows that lie in more partitions than this by turns are divided by the library, which copies them.
-const RUNS: usize = 16;
-
 /// New files in the making. It needs the table no more.
-pub struct Writer {
-    writer: RecordBatchWriter,
-    /// Columns by whose values files are kept apart.
-    partitions: Vec<String>,
-}
+pub struct Writer(RecordBatchWriter);
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -72,20 +63,7 @@ impl Writer {
     /// # Errors
     /// If a file cannot be written.
     pub async fn write(&mut self, rows: RecordBatch) -> Result<(), Error> {
-        let columns = self.partitions.iter().map(|name| rows.column_by_name(name).cloned());
-        let columns: Vec<ArrayRef> = columns.collect::<Option<_>>().ok_or_else(|| lacks_partition(&rows))?;
-        let runs = arrow::compute::partition(&columns)?.ranges();
-        if runs.len() > RUNS {
-            return Ok(self.writer.write(rows).await?);
-        }
-        for run in runs {
-            let values = columns.iter().map(|column| ScalarExt::from_array(column, run.start));
-            let values = values.collect::<Option<Vec<_>>>().ok_or_else(|| lacks_partition(&rows))?;
-            let values = self.partitions.iter().cloned().zip(values).collect();
-            let rows = rows.slice(run.start, run.len());
-            self.writer.write_partition(rows, &values, WriteMode::Default).await?;
-        }
-        Ok(())
+        Ok(self.0.write(rows).await?)
     }
 
     /// Ends the files and names them, for a commit.
@@ -93,12 +71,8 @@ impl Writer {
     /// # Errors
     /// If a file cannot be written.
     pub async fn finish(mut self) -> Result<Vec<Add>, Error> {
-        Ok(self.writer.flush().await?)
+        Ok(self.0.flush().await?)
     }
-}
-
-fn lacks_partition(rows: &RecordBatch) -> Error {
-    Error::Corrupt(format!("rows lack a partition column: {}", rows.schema()))
 }
 
 impl Table {
@@ -124,8 +98,7 @@ impl Table {
             }
         }
         let writer = RecordBatchWriter::for_table(&self.handle)?.with_writer_properties(properties.build());
-        let partitions = self.handle.snapshot()?.metadata().partition_columns().to_vec();
-        Ok(Writer { writer: writer.with_target_file_size(FILE_BYTES), partitions })
+        Ok(Writer(writer.with_target_file_size(FILE_BYTES)))
     }
 
     /// Writes rows into new files that no commit names yet.

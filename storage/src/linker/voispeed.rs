@@ -44,7 +44,7 @@ pub(super) struct Book {
     calls: Recent<Seen>,
     /// Tenant, begin, id.
     by_time: BTreeSet<(Arc<str>, Micros, Arc<str>)>,
-    /// By the id of a call that was named: those that name it, the first [`NAMING`] of them.
+    /// By the id of a call that was named: those that name it, at most [`NAMING`].
     named_by: Recent<BTreeSet<Arc<str>>>,
 }
 
@@ -83,8 +83,10 @@ impl Book {
         for name in seen.sighting.ids.union(&seen.sighting.refers) {
             let id: Arc<str> = call_id(&call.tenant, call.source, name).into();
             let naming = self.named_by.touch(&id, BTreeSet::new);
-            if naming.len() < NAMING {
-                naming.insert(Arc::clone(&call.id));
+            naming.insert(Arc::clone(&call.id));
+            if naming.len() > NAMING {
+                // Ids are digests: whichever goes is one at random.
+                naming.pop_first();
             }
         }
         while self.named_by.evict().is_some() {}

@@ -15,7 +15,7 @@ use datafusion::scalar::ScalarValue;
 
 use crate::archive::Archive;
 use crate::error::Error;
-use crate::event::{Event, Micros, now};
+use crate::event::{Event, Micros, call_id, now};
 use crate::linker::call_of_leg;
 use crate::recording::Text;
 use crate::recording::message::{self, Linked};
@@ -118,10 +118,11 @@ async fn decide(archive: &Archive, recording: &KeyedRecording) -> Result<(), Err
     });
     let Some((call, fit)) = best else { return Ok(()) };
     let present = recording.state.call();
-    if let Some((key, confidence)) = present
-        && (*key == *call.key || fit.confidence < confidence + BETTER_BY)
-    {
-        return Ok(());
+    if let Some((key, confidence)) = present {
+        let is_no_better = *key == *call.key || fit.confidence < confidence + BETTER_BY;
+        if is_no_better && !became_leg_of(archive, recording, key, &call).await? {
+            return Ok(());
+        }
     }
     let mut events = Vec::new();
     if let Some((key, confidence)) = present {
@@ -130,6 +131,20 @@ async fn decide(archive: &Archive, recording: &KeyedRecording) -> Result<(), Err
     events.push(event(recording, "trunklog.link", &call.key, &fit));
     metrics::counter!("trunklog_links_total", "rule" => fit.rule).increment(1);
     archive.append_patiently(&events, None).await
+}
+
+/// Whether the call that the recording was linked to has become a leg of this one.
+async fn became_leg_of(
+    archive: &Archive,
+    recording: &KeyedRecording,
+    key: &str,
+    call: &KeyedCall,
+) -> Result<bool, Error> {
+    if *key == *call.key {
+        return Ok(false);
+    }
+    let id = call_id(&recording.tenant, recording.source, key);
+    Ok(call_of_leg(archive, &id).await?.as_deref() == Some(&*call.id))
 }
 
 /// The calls that fit, and how well.

@@ -26,7 +26,7 @@ pub(super) fn session() -> SessionContext {
     SessionContext::new_with_config(config)
 }
 
-/// Every stored row of both tiers, with the columns of `schema`.
+/// Every stored row of all tiers, with the columns of `schema`.
 pub(super) async fn stored(
     session: &SessionContext,
     table: Arc<dyn TableProvider>,

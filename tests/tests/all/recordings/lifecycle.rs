@@ -136,6 +136,26 @@ async fn a_recording_that_bears_the_name_of_a_leg_is_of_its_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_moves_to_the_call_that_its_own_became_a_leg_of() {
+    let bench = Bench::start();
+    play_call(&bench, "a@h", START).await;
+    let hook = |event: &str, second: i64, other: &str| {
+        let at = START + second;
+        format!("hook_event={event}&timestamp={at}&call_id=desk&call_direction=outbound{other}")
+    };
+    bench.server.post_form("/in/kazoo/hook", &bench.ingest, &hook("channel_create", 1, "")).await.expect(200);
+    let bytes = sample(SMALL_MP3);
+    bench.put("/in/kazoo/recordings/desk.mp3", &bytes).await.expect(201);
+    let hash = sha256(&bytes);
+    let linked_to = |key: &'static str| move |rows: &Vec<Row>| rows[0]["call_key"] == json!(key);
+    bench.eventually("it is linked to the leg", || bench.rows("sha256", &hash), linked_to("desk")).await;
+    let named = hook("channel_answer", 5, "&other_leg_call_id=a%40h");
+    bench.server.post_form("/in/kazoo/hook", &bench.ingest, &named).await.expect(200);
+    let row = bench.eventually("it follows", || bench.rows("sha256", &hash), linked_to("a@h")).await.remove(0);
+    assert_eq!(bench.call("kazoo", "a@h").await.unwrap()["recordings"], json!([row["recording_id"]]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recordings_are_listed_filtered_and_paged() {
     let bench = Bench::start();
     for number in 0..7_u64 {
