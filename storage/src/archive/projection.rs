@@ -276,14 +276,14 @@ impl<S: State> Projection<S> {
         done.collect()
     }
 
-    /// Notes parts.
+    /// Notes parts. What has one stays until it is compacted, so it is copied: where it was made it lies among millions
+    /// of others that go, and would keep their pages from being used again.
     pub fn has_parts(&mut self, ids: &[Arc<str>]) {
         for id in ids {
-            let parts_since = &mut self.parts_since;
-            self.overlay.mark(id, |entry| {
-                entry.parts = true;
-                parts_since.entry(entry.keyed.day).or_insert_with(Instant::now);
-            });
+            let Some(entry) = self.overlay.remove(id) else { continue };
+            self.parts_since.entry(entry.keyed.day).or_insert_with(Instant::now);
+            let keyed = entry.keyed.copied();
+            self.overlay.insert(Entry { keyed, parts: true, ..entry });
         }
     }
 

@@ -47,6 +47,15 @@ pub(crate) const PART: &str = "part";
 /// The tier of rows that are whole but not shown: of calls that became legs of others.
 const LEG_TIER: &str = "leg";
 
+impl<S: Clone> Keyed<S> {
+    /// One that shares no memory with this one.
+    pub(crate) fn copied(&self) -> Keyed<S> {
+        let copy = |text: &Arc<str>| Arc::from(&**text);
+        let (tenant, id, key) = (copy(&self.tenant), copy(&self.id), copy(&self.key));
+        Keyed { tenant, source: self.source, id, key, day: self.day, state: Arc::new(S::clone(&self.state)) }
+    }
+}
+
 /// A call with its key.
 pub type KeyedCall = Keyed<CallState>;
 /// A recording with its id.
