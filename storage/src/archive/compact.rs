@@ -47,7 +47,7 @@ impl Store {
     pub async fn compact(&self, tables: &mut Tables, everything: bool) -> Result<(), Error> {
         self.compact_states::<CallState>(tables, everything).await?;
         self.compact_states::<RecordingState>(tables, everything).await?;
-        if tables.events.join_small_files(&self.session, &["offset"]).await? {
+        if tables.events.join_small_files(&lake::for_large_rows(&self.session), &["offset"]).await? {
             let provider = tables.events.provider().await?;
             self.sequencer.lock().events = provider;
         }

@@ -226,6 +226,29 @@ async fn many_small_files_are_joined_and_keep_their_rows() {
     assert!(files < 20, "{files} files for one day");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_large_messages_are_joined_too() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let archive = open(directory.path()).await;
+    let (mut dice, mut naive) = (Dice(5), Naive::default());
+    // Together more than the memory that a sort may take.
+    for round in 0..18 {
+        for number in 0..16 {
+            let mut message = message(0, &mut dice);
+            let event = Arc::make_mut(&mut message.event);
+            event.id = format!("event-{round}-{number}");
+            event.headers.insert("filler".to_owned(), "x".repeat(900_000));
+            let receipts = archive.append(vec![message.clone()]).await.expect("appended");
+            naive.take(receipts[0].offset, &message);
+        }
+        archive.fold_now().await.expect("folded");
+    }
+    archive.flush().await.expect("joined");
+    let files = archive.inner.tables.lock().await.events.files().await.expect("files").len();
+    assert!(files < 4, "{files} files for one day");
+    expect_equal(&archive, &naive, "joining").await;
+}
+
 #[test]
 fn fingerprints_keep_their_parts_apart() {
     assert_ne!(fingerprint(&[b"ab", b"c"]), fingerprint(&[b"a", b"bc"]));

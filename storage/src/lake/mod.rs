@@ -114,6 +114,14 @@ pub fn session(memory_bytes: usize, spill: &Path) -> Result<SessionContext, Erro
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
 
+/// The same for sorting rows that may be large: a sort needs room for two of its batches, and does not divide one.
+/// Messages of a MiB each, the most that is taken, then need an eighth of 256 MiB.
+pub fn for_large_rows(session: &SessionContext) -> SessionContext {
+    const ROWS: usize = 16;
+    let config = session.copied_config().with_batch_size(ROWS).with_target_partitions(1);
+    SessionContext::new_with_config_rt(config, session.runtime_env())
+}
+
 /// Wraps the store of a table: tests put faults between.
 pub type WrapStore = Arc<dyn Fn(Arc<dyn ObjectStore>, &str) -> Arc<dyn ObjectStore> + Send + Sync>;
 
