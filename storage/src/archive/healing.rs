@@ -2,8 +2,9 @@
 //! does not wait for memory to be complete.
 
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::faulty_store::{config, hashes, kill, message, reference};
 use super::toy::Toy;
@@ -20,20 +21,23 @@ async fn open(directory: &Path) -> Result<Archive, Error> {
     Archive::open(config(directory), Arc::new(Toy)).await
 }
 
+/// The files of this index.
+fn runs(directory: &Path, index: &str) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(directory.join("index").join(index)).expect("the index").flatten();
+    files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "run")).collect()
+}
+
 /// Turns a bit in the entries of every run of this index.
 fn damage(directory: &Path, index: &str) {
-    let runs = std::fs::read_dir(directory.join("index").join(index)).expect("the index").flatten();
-    let runs = runs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "run"));
-    let mut damaged = 0;
+    let runs = runs(directory, index);
+    assert!(!runs.is_empty(), "no runs in {index}");
     for path in runs {
         let file = std::fs::File::options().read(true).write(true).open(path).expect("a run");
         // The first entry's key begins after the header.
         let mut byte = [0];
         file.read_exact_at(&mut byte, 130).expect("an entry");
         file.write_all_at(&[byte[0] ^ 1], 130).expect("written");
-        damaged += 1;
     }
-    assert!(damaged > 0, "no runs in {index}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,7 +90,13 @@ async fn an_index_damaged_while_running_stops_folds_until_a_restart() {
     // The message that met the block is in the log.
     let durable = archive.inner.log.bounds().next.0;
     sent.push(messages(sent.iter().map(|batch| batch.len() as u64).sum()..durable));
-    archive.inner.forget_indexes().await;
+    for _ in 0..200 {
+        if runs(directory.path(), "fingerprints").is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(runs(directory.path(), "fingerprints").is_empty(), "the background throws the index away");
     kill(archive, directory.path()).await;
     let archive = open(directory.path()).await.expect("opens with a new index");
     archive.flush().await.expect("folds again");
@@ -121,6 +131,7 @@ async fn a_defect_in_taking_in_stops_it_and_loses_nothing() {
     assert!(matches!(refused, Error::Poisoned(_)), "{refused}");
     assert!(archive.append(messages(12..13)).await.is_err() && archive.snapshot().await.is_err());
     assert_eq!(archive.inner.sequencer.lock().last, Some(Offset(4)));
+    assert!(!archive.inner.sequencer.lock().has_bad_index(), "good indexes are not thrown away for it");
     let _ = archive.flush().await;
     kill(archive, directory.path()).await;
     let archive = open(directory.path()).await.expect("opens");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use datafusion::catalog::TableProvider;
 
 use super::fold::NOTED_AT_ONCE;
-use super::projection::{HOME_BYTES, Projected, Projection, home_entry, home_key};
+use super::projection::{HOME_BYTES, Lane, Projected, Projection, home_entry, home_key};
 use super::sequencer::Failure;
 use super::store::{Store, Tables};
 use crate::error::Error;
@@ -58,13 +58,11 @@ impl Store {
         let Some(attempt) = lane.attempt.clone() else { return Ok(()) };
         let homes = attempt.whole.iter().map(|(id, day)| home_entry(id, *day)).collect();
         lane.homes.add(homes, attempt.until, 0).map_err(|error| self.index_failed(error))?;
-        let provider = lane.table.provider().await?;
-        let (sequencer, homes) = (Arc::clone(&self.sequencer), lane.homes.view());
-        let (version, keep) = (lane.table.pinned(), self.config.keep_superseded);
+        let (sequencer, present) = (Arc::clone(&self.sequencer), Present::of(lane, self.config.keep_superseded).await?);
         let note = move || {
             let mut locked = sequencer.lock();
             let projection = S::of_mut(&mut locked);
-            let before = pin(projection, provider, homes, (version, keep));
+            let before = present.show(projection);
             projection.landed(attempt.until);
             drop(locked);
             let mut done = Vec::with_capacity(attempt.whole.len());
@@ -98,13 +96,11 @@ impl Store {
             homes.dedup();
             lane.homes.add(homes, until, 0).map_err(|error| self.index_failed(error))?;
         }
-        let provider = lane.table.provider().await?;
-        let (sequencer, homes) = (Arc::clone(&self.sequencer), lane.homes.view());
-        let (version, keep) = (lane.table.pinned(), self.config.keep_superseded);
+        let (sequencer, present) = (Arc::clone(&self.sequencer), Present::of(lane, self.config.keep_superseded).await?);
         let note = move || {
             let mut locked = sequencer.lock();
             let projection = S::of_mut(&mut locked);
-            let before = pin(projection, provider, homes, (version, keep));
+            let before = present.show(projection);
             projection.swapped(&exchange.days);
             drop(locked);
             let ids: HashSet<&Arc<str>> = exchange.with_parts.iter().map(|(id, _)| id).collect();
@@ -119,16 +115,26 @@ impl Store {
     }
 }
 
-/// From now on queries read this version of the table, with this index; gives the index of before, to be dropped.
-fn pin<S>(
-    projection: &mut Projection<S>,
+/// A table and its index as they are after a commit.
+struct Present {
     table: Arc<dyn TableProvider>,
     homes: View<HOME_BYTES>,
-    (version, keep): (Version, Duration),
-) -> View<HOME_BYTES> {
-    projection.table = table;
-    remember(projection, version, keep);
-    std::mem::replace(&mut projection.homes, homes)
+    version: Version,
+    keep_superseded: Duration,
+}
+
+impl Present {
+    async fn of(lane: &Lane, keep_superseded: Duration) -> Result<Present, Error> {
+        let table = lane.table.provider().await?;
+        Ok(Present { table, homes: lane.homes.view(), version: lane.table.pinned(), keep_superseded })
+    }
+
+    /// Queries read these from now on; gives the index of before, to be dropped.
+    fn show<S>(self, projection: &mut Projection<S>) -> View<HOME_BYTES> {
+        projection.table = self.table;
+        remember(projection, self.version, self.keep_superseded);
+        std::mem::replace(&mut projection.homes, self.homes)
+    }
 }
 
 /// Which version of the table belongs to which offset, for reading as of an offset; versions whose files may be gone

@@ -1,7 +1,7 @@
 //! Rebuilding: all messages folded again, and the result put in place of every row of `calls` and `recordings`.
 //!
-//! The messages are folded into scratch tables while everything goes on; only the last of them and the exchange hold
-//! up other folds. A table is exchanged in one commit.
+//! The messages are folded into scratch tables while everything goes on; the last of them, the compaction
+//! of the result and the exchange hold up other folds. A table is exchanged in one commit.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;

@@ -197,3 +197,58 @@ fn states_that_were_stored_with_long_names_are_read() {
     assert_eq!(rmp_serde::from_slice::<CallState>(&now).expect("as stored now"), state);
     assert!(now.len() < packed.len());
 }
+
+/// What is written is one letter; the name that was written before is read as the same.
+fn expect_short<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(names: &[T]) {
+    for name in names {
+        let before = serde_json::json!(format!("{name:?}"));
+        assert_eq!(&serde_json::from_value::<T>(before).expect("the long name"), name);
+        let now = serde_json::to_value(name).expect("written");
+        assert_eq!(now.as_str().map(str::len), Some(1), "{name:?}");
+        assert_eq!(&serde_json::from_value::<T>(now).expect("the letter"), name);
+    }
+}
+
+#[test]
+fn every_name_of_before_is_read() {
+    expect_short(&[Rank::Guess, Rank::Derived, Rank::Receipt, Rank::Message, Rank::Report]);
+    expect_short(&[
+        Text::Direction,
+        Text::From,
+        Text::To,
+        Text::CallerName,
+        Text::OwnNumber,
+        Text::Endpoint,
+        Text::EndpointName,
+        Text::Queue,
+        Text::ExternalId,
+        Text::ReleasedBy,
+        Text::DispositionRaw,
+        Text::GroupNumber,
+    ]);
+    expect_short(&[
+        Number::Duration,
+        Number::Talk,
+        Number::Ring,
+        Number::Hold,
+        Number::Ivr,
+        Number::Queue,
+        Number::CauseQ850,
+        Number::SipStatus,
+    ]);
+    expect_short(&[
+        Mark::Started,
+        Mark::Ended,
+        Mark::Reported,
+        Mark::ALeg,
+        Mark::ALegByResource,
+        Mark::BLeg,
+        Mark::BLegByResource,
+        Mark::Pivot,
+        Mark::Voicemail,
+        Mark::CalledOff,
+        Mark::RecordingExpected,
+        Mark::RecordingAvailable,
+        Mark::RecordingFailed,
+    ]);
+}

@@ -12,6 +12,7 @@ mod join;
 pub mod read;
 #[cfg(test)]
 mod rules;
+mod session;
 mod write;
 
 use std::collections::{HashMap, HashSet};
@@ -19,11 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::config::SpillCompression;
 use datafusion::execution::SessionState;
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, cast, ident};
+use datafusion::prelude::{DataFrame, cast, ident};
 use deltalake::kernel::engine::arrow_conversion::TryFromArrow;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
 use deltalake::kernel::{Action, LogicalFileView, StructType, Transaction};
@@ -42,6 +40,7 @@ use crate::schema;
 pub use datafusion::execution::object_store::ObjectStoreUrl;
 pub use deltalake::kernel::Add;
 pub use history::Version;
+pub use session::{for_large_rows, session};
 pub use write::{Effort, Writer};
 
 use self::write::Columns;
@@ -92,34 +91,6 @@ pub struct Table {
     /// The outcome of the last commit is not known: it may have landed.
     in_doubt: bool,
     session: Arc<SessionState>,
-}
-
-/// A session for the archive's own reads: strings as strings, filters pushed into Parquet. Sorts that need more than
-/// `memory_bytes` spill into `spill`.
-///
-/// # Errors
-/// If the directory cannot be made.
-pub fn session(memory_bytes: usize, spill: &Path) -> Result<SessionContext, Error> {
-    std::fs::create_dir_all(spill).context(format!("making `{}`", spill.display()))?;
-    let mut config = SessionConfig::new().with_information_schema(false).with_target_partitions(2);
-    let options = config.options_mut();
-    options.execution.parquet.schema_force_view_types = false;
-    options.execution.parquet.pushdown_filters = true;
-    options.execution.sort_spill_reservation_bytes = memory_bytes / 16;
-    options.execution.spill_compression = SpillCompression::Lz4Frame;
-    let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
-        .with_temp_file_path(spill)
-        .build_arc()?;
-    Ok(SessionContext::new_with_config_rt(config, runtime))
-}
-
-/// The same for sorting rows that may be large: a sort needs room for two of its batches, and does not divide one.
-/// Messages of a MiB each, the most that is taken, then need an eighth of 256 MiB.
-pub fn for_large_rows(session: &SessionContext) -> SessionContext {
-    const ROWS: usize = 16;
-    let config = session.copied_config().with_batch_size(ROWS).with_target_partitions(1);
-    SessionContext::new_with_config_rt(config, session.runtime_env())
 }
 
 /// Wraps the store of a table: tests put faults between.
