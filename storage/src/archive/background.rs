@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::compact::Scope;
 use super::{Archive, Inner};
 use crate::error::{Context, Error};
 use crate::event::Offset;
@@ -12,6 +13,10 @@ use crate::log::Log;
 
 /// Of the background's threads.
 const NICENESS: i32 = 10;
+/// Threads for reading and writing files. Each has a heap of its own, in which pages stay of what others freed: with the
+/// 512 that are usual, memory grows with the length of a log that is folded. Reading a snapshot of a table holds one
+/// while it needs another, and at most three snapshots are read at once.
+const DISK_THREADS: usize = 8;
 /// How often days that are over are looked at although nothing arrives.
 const LOOK_FOR_QUIET_DAYS: Duration = Duration::from_secs(600);
 
@@ -26,6 +31,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     builder
         .worker_threads(2)
         .thread_name("background")
+        .max_blocking_threads(DISK_THREADS)
         .on_thread_start(lower)
         .enable_all()
         .build()
@@ -57,7 +63,7 @@ pub(super) async fn run(archive: Weak<Inner>) {
         looked = Instant::now();
         // A task of its own, so that a panic in it does not end folding for good.
         let work = Arc::clone(&inner);
-        let folded = tokio::spawn(async move { work.fold_and_compact(false).await }).await;
+        let folded = tokio::spawn(async move { work.fold_and_compact(Scope::Due).await }).await;
         let broken = |panic| Err(Error::Corrupt(format!("the fold broke off: {panic}")));
         if let Err(error) = folded.unwrap_or_else(broken) {
             // The tail keeps what could not be folded; ingest stops at its limit, and the next round tries again.
@@ -70,7 +76,7 @@ pub(super) async fn run(archive: Weak<Inner>) {
 
 /// A fold while a long log is read at the start.
 pub(super) async fn fold_on_the_way(inner: Arc<Inner>) {
-    if let Err(error) = inner.fold_and_compact(false).await {
+    if let Err(error) = inner.fold_and_compact(Scope::Crowded).await {
         tracing::error!(%error, "folding on the way failed; reading goes on");
         metrics::counter!("trunklog_fold_errors_total").increment(1);
     }
@@ -82,7 +88,7 @@ impl Archive {
     /// # Errors
     /// If a table cannot be written; nothing is lost by that.
     pub async fn flush(&self) -> Result<Option<Offset>, Error> {
-        self.in_background(|inner| async move { inner.fold_and_compact(true).await }).await
+        self.in_background(|inner| async move { inner.fold_and_compact(Scope::Everything).await }).await
     }
 
     /// Folds without compacting: what the end of a process needs.
@@ -141,11 +147,11 @@ impl Inner {
         }
     }
 
-    async fn fold_and_compact(&self, everything: bool) -> Result<Option<Offset>, Error> {
+    async fn fold_and_compact(&self, scope: Scope) -> Result<Option<Offset>, Error> {
         let mut tables = self.tables.lock().await;
         let until = self.fold_into(&mut tables).await?;
         if !self.ignoring.load(Ordering::Acquire) {
-            self.store.compact(&mut tables, everything).await?;
+            self.store.compact(&mut tables, scope).await?;
         }
         Ok(until)
     }

@@ -39,14 +39,30 @@ const GROUP_ROWS: u64 = 200_000;
 /// A day that is over is swapped when its oldest part has waited for so long.
 const QUIET: Duration = Duration::from_secs(3600);
 
+/// How much of the compaction is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// What memory cannot hold: while a long log is read, which needs memory too.
+    Crowded,
+    /// What is due.
+    Due,
+    /// Every day that has parts.
+    Everything,
+}
+
 impl Store {
     /// Swaps the days whose parts are due, or every day that has parts; joins small files; drops superseded ones.
     ///
     /// # Errors
     /// If a table cannot be read or written; it is then as before.
-    pub async fn compact(&self, tables: &mut Tables, everything: bool) -> Result<(), Error> {
-        self.compact_states::<CallState>(tables, everything).await?;
-        self.compact_states::<RecordingState>(tables, everything).await?;
+    pub async fn compact(&self, tables: &mut Tables, scope: Scope) -> Result<(), Error> {
+        self.swap_due_days::<CallState>(tables, scope).await?;
+        self.swap_due_days::<RecordingState>(tables, scope).await?;
+        if scope == Scope::Crowded {
+            return Ok(());
+        }
+        self.join_small_files::<CallState>(tables).await?;
+        self.join_small_files::<RecordingState>(tables).await?;
         if tables.events.join_small_files(&lake::for_large_rows(&self.session), &["offset"]).await? {
             let provider = tables.events.provider().await?;
             self.sequencer.lock().events = provider;
@@ -71,11 +87,15 @@ impl Store {
         Ok(())
     }
 
-    async fn compact_states<S: Projected>(&self, tables: &mut Tables, everything: bool) -> Result<(), Error> {
+    async fn swap_due_days<S: Projected>(&self, tables: &mut Tables, scope: Scope) -> Result<(), Error> {
         self.settle::<S>(tables).await?;
-        for group in group_days(self.due_days::<S>(tables, everything).await?) {
+        for group in group_days(self.due_days::<S>(tables, scope).await?) {
             self.swap_days::<S>(tables, &group).await?;
         }
+        Ok(())
+    }
+
+    async fn join_small_files<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
         let lane = S::lane(tables);
         if lane.table.join_small_files(&self.session, &["tenant", S::TIME, S::ID]).await? {
             let provider = lane.table.provider().await?;
@@ -88,7 +108,7 @@ impl Store {
 
     /// The days to swap, with their rows: those with many parts or that are over and quiet, and when memory holds too
     /// many calls with parts, those with the most of them.
-    async fn due_days<S: Projected>(&self, tables: &mut Tables, everything: bool) -> Result<Vec<(String, u64)>, Error> {
+    async fn due_days<S: Projected>(&self, tables: &mut Tables, scope: Scope) -> Result<Vec<(String, u64)>, Error> {
         let mut days: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for ((day, tier), rows) in S::lane(tables).table.rows_by_partition().await? {
             let counts = days.entry(day).or_default();
@@ -114,7 +134,12 @@ impl Store {
         let mut due = Vec::new();
         for (day, parts, whole) in dirty {
             let many = parts >= self.config.compact_calls && parts * 2 > whole;
-            if everything || quiet.contains(&day) || many || crowded && kept > self.config.overlay_calls / 2 {
+            let is_due = match scope {
+                Scope::Crowded => false,
+                Scope::Due => many || quiet.contains(&day),
+                Scope::Everything => true,
+            };
+            if is_due || crowded && kept > self.config.overlay_calls / 2 {
                 kept -= parts;
                 due.push((day, parts + whole));
             }

@@ -146,7 +146,7 @@ impl ArchiveConfig {
             ignore_projections: false,
             read_only: false,
             compact_calls: 5_000,
-            overlay_calls: 50_000,
+            overlay_calls: 20_000,
             sort_bytes: 256 << 20,
             wrap_store: None,
         }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use datafusion::prelude::{col, ident, lit};
 
+use super::compact::Scope;
 use super::duplicates::Aside;
 use super::keyer::Keyer;
 use super::landed::remember;
@@ -73,7 +74,7 @@ impl Inner {
         let mut report = RebuildReport { messages: scratch.messages, calls: 0, recordings: 0 };
         if let Some(until) = until {
             let mut again = scratch.store.tables.lock().await;
-            scratch.store.compact(&mut again, true).await?;
+            scratch.store.compact(&mut again, Scope::Everything).await?;
             let calls = self.write_again::<CallState>(&mut tables, &mut again).await?;
             let recordings = match self.write_again::<RecordingState>(&mut tables, &mut again).await {
                 Ok(recordings) => recordings,

@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
+use super::compact::Scope;
 use super::duplicates::Duplicates;
 use super::projection::Projection;
 use super::sequencer::Sequencer;
@@ -56,7 +57,7 @@ impl Archive {
         self.in_background(|inner| async move {
             let scratch = Scratch::make(&inner, &directory, &progress).await?;
             let mut tables = scratch.store.tables.lock().await;
-            scratch.store.compact(&mut tables, true).await?;
+            scratch.store.compact(&mut tables, Scope::Everything).await?;
             Ok(Refolded {
                 calls: tables.calls.table.provider().await?,
                 recordings: tables.recordings.table.provider().await?,
@@ -173,7 +174,7 @@ impl Scratch {
     async fn fold(&self) -> Result<(), Error> {
         let mut tables = self.store.tables.lock().await;
         self.store.fold(&mut tables).await?;
-        self.store.compact(&mut tables, false).await
+        self.store.compact(&mut tables, Scope::Crowded).await
     }
 }
 

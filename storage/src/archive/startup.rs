@@ -21,8 +21,9 @@ use crate::lake::{self, Place};
 use crate::log::embedded::EmbeddedLog;
 use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
 
-/// Of a long log so many times `fold_bytes` are folded at once: fewer files, fewer commits.
-const FOLDED_ON_THE_WAY: u64 = 2;
+/// Of a long log so many halves of `fold_bytes` are folded at once: fewer files, fewer commits, fewer calls in parts. Up
+/// to twice as many are in memory, for reading goes on meanwhile.
+const HALVES_ON_THE_WAY: u64 = 3;
 
 impl Archive {
     /// Opens or makes the archive in `config.data_dir`, recovers, and starts folding in the background.
@@ -140,7 +141,7 @@ impl Archive {
         });
         let mut decoded = std::pin::pin!(decoded.buffered(2));
         let (mut count, mut fold): (u64, Option<JoinHandle<()>>) = (0, None);
-        let fold_bytes = inner.config.fold_bytes * FOLDED_ON_THE_WAY;
+        let fold_bytes = inner.config.fold_bytes * HALVES_ON_THE_WAY / 2;
         while let Some(messages) = decoded.next().await {
             let arrived = messages?;
             count += arrived.messages.len() as u64;

@@ -183,7 +183,7 @@ impl Life {
             min_free_bytes: 0,
             keep_superseded: self.keep_superseded,
             compact_calls: if few { 2 } else { 5_000 },
-            overlay_calls: if few { 8 } else { 50_000 },
+            overlay_calls: if few { 8 } else { 20_000 },
             ..ArchiveConfig::new(self.directory())
         };
         let patience = Instant::now() + Duration::from_secs(20);
