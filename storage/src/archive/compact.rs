@@ -28,7 +28,7 @@ use super::projection::{Exchange, Projected, home_key};
 use super::store::{Store, Tables};
 use crate::call::CallState;
 use crate::error::Error;
-use crate::lake::{self, File, Table};
+use crate::lake::{self, File, Order, Table};
 use crate::recording::RecordingState;
 use crate::rows::{self, FINAL, Keyed, PART, day_name, day_of};
 
@@ -42,7 +42,7 @@ const QUIET: Duration = Duration::from_secs(3600);
 /// How much of the compaction is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// What memory cannot hold: while a long log is read, which needs memory too.
+    /// What memory cannot hold, and nothing is joined: while a long log is read, which needs memory too.
     Crowded,
     /// What is due.
     Due,
@@ -58,14 +58,13 @@ impl Store {
     pub async fn compact(&self, tables: &mut Tables, scope: Scope) -> Result<(), Error> {
         self.swap_due_days::<CallState>(tables, scope).await?;
         self.swap_due_days::<RecordingState>(tables, scope).await?;
-        if scope == Scope::Crowded {
-            return Ok(());
-        }
-        self.join_small_files::<CallState>(tables).await?;
-        self.join_small_files::<RecordingState>(tables).await?;
-        if tables.events.join_small_files(&lake::for_large_rows(&self.session), &["offset"]).await? {
-            let provider = tables.events.provider().await?;
-            self.sequencer.lock().events = provider;
+        if scope != Scope::Crowded {
+            self.join_small_files::<CallState>(tables).await?;
+            self.join_small_files::<RecordingState>(tables).await?;
+            if tables.events.join_small_files(&self.session, Order::Along("offset")).await? {
+                let provider = tables.events.provider().await?;
+                self.sequencer.lock().events = provider;
+            }
         }
         let keep =
             chrono::Duration::from_std(self.config.keep_superseded).unwrap_or_else(|_| chrono::Duration::days(1));
@@ -97,7 +96,7 @@ impl Store {
 
     async fn join_small_files<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
         let lane = S::lane(tables);
-        if lane.table.join_small_files(&self.session, &["tenant", S::TIME, S::ID]).await? {
+        if lane.table.join_small_files(&self.session, Order::By(&["tenant", S::TIME, S::ID])).await? {
             let provider = lane.table.provider().await?;
             let mut sequencer = self.sequencer.lock();
             S::of_mut(&mut sequencer).table = provider;
@@ -205,11 +204,12 @@ impl Store {
         let (sender, receiver) = mpsc::channel(2);
         let source = Once { schema: Arc::clone(&schema), receiver: Mutex::new(Some(receiver)) };
         let rows = StreamingTable::try_new(Arc::clone(&schema), vec![Arc::new(source)])?;
+        let session = lake::in_one_partition(&self.session, None);
         let order = ["day", "tenant", S::TIME, S::ID].map(|column| ident(column).sort(true, false)).to_vec();
-        let sorted = table.as_stored(self.session.read_table(Arc::new(rows))?)?.sort(order)?;
+        let sorted = table.as_stored(session.read_table(Arc::new(rows))?)?.sort(order)?;
         let produce = async {
             if let Some(whole) = &replaced.whole {
-                let whole = table.as_stored(self.session.read_table(Arc::clone(whole))?)?;
+                let whole = table.as_stored(session.read_table(Arc::clone(whole))?)?;
                 pass_through::<S>(whole.execute_stream().await?, &replaced.ids, &sender).await?;
             }
             self.send_merged(replaced, &sender).await?;

@@ -147,7 +147,7 @@ impl ArchiveConfig {
             read_only: false,
             compact_calls: 5_000,
             overlay_calls: 20_000,
-            sort_bytes: 256 << 20,
+            sort_bytes: 128 << 20,
             wrap_store: None,
         }
     }

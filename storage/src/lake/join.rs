@@ -2,9 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use datafusion::prelude::{SessionContext, ident};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use datafusion::functions_aggregate::expr_fn::{max, min};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::{DataFrame, SessionContext, ident};
+use deltalake::kernel::Add;
+use futures::{StreamExt, TryStreamExt};
 
 use super::Table;
+use super::session::in_one_partition;
 use crate::error::Error;
 
 /// A file below this size is small.
@@ -13,18 +20,37 @@ const SMALL_BYTES: i64 = 16 << 20;
 const JOINED_FILES: usize = 16;
 /// At most so many bytes of files are joined at once.
 const JOINED_BYTES: i64 = 128 << 20;
+/// Messages that are copied at once from file to file.
+const COPIED_ROWS: usize = 128;
+/// Messages that are sorted at once: a sort needs room for two batches and divides none, and a message may have a MiB.
+const SORTED_MESSAGES: usize = 16;
+
+/// How the rows of joined files come into order.
+#[derive(Clone, Copy, Debug)]
+pub enum Order<'a> {
+    /// Sorted by these columns.
+    By(&'a [&'a str]),
+    /// Every file has them in the order of this column already, and no two overlap: else sorted by it.
+    Along(&'a str),
+}
 
 impl Table {
-    /// Joins the small files of every partition that has many; says whether anything was joined. `order` are the
-    /// columns that the rows are sorted by.
+    /// Joins the small files of every partition that has many; says whether anything was joined.
     ///
     /// # Errors
     /// If the table cannot be read or written; it is then as before.
-    pub async fn join_small_files(&mut self, session: &SessionContext, order: &[&str]) -> Result<bool, Error> {
+    pub async fn join_small_files(&mut self, session: &SessionContext, order: Order<'_>) -> Result<bool, Error> {
         self.settle().await?;
         let mut joined = false;
         while let Some(paths) = self.small_files().await? {
-            self.join(session, order, paths).await?;
+            let adds = match order {
+                Order::By(columns) => self.sorted(&in_one_partition(session, None), columns, &paths).await?,
+                Order::Along(column) => match self.in_order(session, column, &paths).await? {
+                    Some(files) => self.copied(&in_one_partition(session, Some(COPIED_ROWS)), files).await?,
+                    None => self.sorted(&in_one_partition(session, Some(SORTED_MESSAGES)), &[column], &paths).await?,
+                },
+            };
+            self.swap(adds, |file| paths.contains(&file.path)).await?;
             joined = true;
         }
         Ok(joined)
@@ -47,10 +73,122 @@ impl Table {
         }))
     }
 
-    async fn join(&mut self, session: &SessionContext, order: &[&str], paths: HashSet<String>) -> Result<(), Error> {
-        let frame = self.as_stored(session.read_table(self.provider_of(paths.iter().cloned()).await?)?)?;
-        let sorted = frame.sort(order.iter().map(|column| ident(*column).sort(true, false)).collect())?;
-        let adds = self.write(sorted.execute_stream().await?).await?;
-        self.swap(adds, |file| paths.contains(&file.path)).await
+    async fn rows_of(
+        &self,
+        session: &SessionContext,
+        paths: impl IntoIterator<Item = &String>,
+    ) -> Result<DataFrame, Error> {
+        self.as_stored(session.read_table(self.provider_of(paths.into_iter().cloned()).await?)?)
+    }
+
+    /// The files in the order of this column, unless two overlap.
+    async fn in_order(
+        &self,
+        session: &SessionContext,
+        column: &str,
+        paths: &HashSet<String>,
+    ) -> Result<Option<Vec<String>>, Error> {
+        let mut ranges = Vec::with_capacity(paths.len());
+        for path in paths {
+            let ends = vec![min(ident(column)), max(ident(column))];
+            let ends = self.rows_of(session, [path]).await?.aggregate(Vec::new(), ends)?.collect().await?;
+            let end = |end: usize| {
+                let values = ends.first()?.column(end).as_primitive_opt::<Int64Type>()?;
+                values.iter().next().flatten()
+            };
+            let (Some(first), Some(last)) = (end(0), end(1)) else { return Ok(None) };
+            ranges.push((first, last, path.clone()));
+        }
+        ranges.sort_unstable();
+        let apart = ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
+        Ok(apart.then(|| ranges.into_iter().map(|(_, _, path)| path).collect()))
+    }
+
+    /// Writes the rows of one file after the other.
+    async fn copied(&self, session: &SessionContext, files: Vec<String>) -> Result<Vec<Add>, Error> {
+        let mut frames = Vec::with_capacity(files.len());
+        for file in &files {
+            frames.push(self.rows_of(session, [file]).await?);
+        }
+        let rows = futures::stream::iter(frames).then(DataFrame::execute_stream).try_flatten();
+        self.write(Box::pin(RecordBatchStreamAdapter::new(self.stored_schema()?, rows))).await
+    }
+
+    async fn sorted(
+        &self,
+        session: &SessionContext,
+        columns: &[&str],
+        paths: &HashSet<String>,
+    ) -> Result<Vec<Add>, Error> {
+        let rows = self.rows_of(session, paths).await?;
+        let sorted = rows.sort(columns.iter().map(|column| ident(*column).sort(true, false)).collect())?;
+        self.write(sorted.execute_stream().await?).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::super::{Columns, Effort, Place, session};
+    use super::*;
+    use crate::event::Offset;
+
+    const ROWS: i64 = 4000;
+
+    /// A table of numbered texts of a KiB, with a file of each of these numbers' thousands.
+    async fn filled(directory: &Path, session: &SessionContext, files: &[i64]) -> Table {
+        let state = Arc::new(session.state());
+        let place = Place { directory, identity: "log", session: state, wrap: None };
+        let fields = [Field::new("number", DataType::Int64, true), Field::new("text", DataType::Utf8, true)];
+        let schema = Arc::new(Schema::new(fields.to_vec()));
+        let columns = Columns { bloom: &[], unique: &[] };
+        let mut table = Table::open(&place, "texts", &schema, &[], columns).await.expect("opens");
+        for (until, first) in files.iter().enumerate() {
+            let numbers = Int64Array::from_iter_values((first * ROWS..).take(ROWS as usize));
+            let texts = numbers.values().iter().map(|number| format!("{number:01024}"));
+            let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+            let mut writer = table.writer(Effort::Fold).expect("a writer");
+            let rows = RecordBatch::try_from_iter_with_nullable([
+                ("number", Arc::new(numbers) as ArrayRef, true),
+                ("text", texts, true),
+            ]);
+            writer.write(rows.expect("of one length")).await.expect("written");
+            table.fold(writer.finish().await.expect("ended"), Offset(until as u64)).await.expect("folded");
+        }
+        table
+    }
+
+    /// The numbers as they lie in the files.
+    async fn numbers(session: &SessionContext, table: &Table) -> Vec<i64> {
+        let session = in_one_partition(session, None);
+        let rows = session.read_table(table.provider().await.expect("a snapshot")).expect("a table");
+        let batches = rows.select_columns(&["number"]).expect("a column").collect().await.expect("readable");
+        let columns = batches.iter().map(|batch| batch.column(0).as_primitive::<Int64Type>());
+        columns.flat_map(|column| column.values().to_vec()).collect()
+    }
+
+    /// Sixteen files of four MiB are more than a sort within 24 MiB can hold.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn files_are_joined_in_less_memory_than_their_rows_need() {
+        let apart: Vec<i64> = (0..16).rev().collect();
+        let overlapping: Vec<i64> = (0..16).map(|file| file / 2).collect();
+        let cases =
+            [(Order::By(&["number"]), &apart), (Order::Along("number"), &apart), (Order::Along("number"), &overlapping)];
+        for (order, files) in cases {
+            let directory = tempfile::tempdir().expect("temporary directory");
+            let session = session(24 << 20, &directory.path().join("spill")).expect("a session");
+            let mut table = filled(directory.path(), &session, files).await;
+            assert!(table.join_small_files(&session, order).await.expect("joined"), "{order:?}");
+            let mut expected: Vec<i64> = files.iter().flat_map(|file| file * ROWS..(file + 1) * ROWS).collect();
+            expected.sort_unstable();
+            let read = numbers(&session, &table).await;
+            assert!(read == expected, "{order:?}: {} of {} rows, or not in order", read.len(), expected.len());
+            assert_eq!(table.files().await.expect("readable").len(), 1);
+        }
     }
 }

@@ -40,7 +40,8 @@ use crate::schema;
 pub use datafusion::execution::object_store::ObjectStoreUrl;
 pub use deltalake::kernel::Add;
 pub use history::Version;
-pub use session::{for_large_rows, session};
+pub use join::Order;
+pub use session::{in_one_partition, session};
 pub use write::{Effort, Writer};
 
 use self::write::Columns;

@@ -23,7 +23,7 @@ use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use super::{CHECKPOINT_EVERY, Columns, Place, REMOVER, Table};
+use super::{CHECKPOINT_EVERY, Columns, Order, Place, REMOVER, Table};
 use crate::error::Error;
 use crate::event::Offset;
 use crate::faults::{Fault, Faults, Operation, Rule};
@@ -196,8 +196,8 @@ async fn the_library_joins_small_files_twice() {
 
     let lake = Lake::filled(16).await;
     let (mut first, mut second) = (lake.open().await, lake.open().await);
-    assert!(first.join_small_files(&lake.session, &["number"]).await.expect("the first is taken"));
-    let refused = second.join_small_files(&lake.session, &["number"]).await;
+    assert!(first.join_small_files(&lake.session, Order::Along("number")).await.expect("the first is taken"));
+    let refused = second.join_small_files(&lake.session, Order::Along("number")).await;
     assert!(matches!(&refused, Err(Error::Lake(error)) if is_fenced(error)), "{refused:?}");
     assert_eq!(lake.rows().await, (48, 48));
 }

@@ -10,6 +10,9 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::error::{Context, Error};
 
+/// Rows that are read or sorted at once: a sort needs room for some batches, and the row of a call has a KiB.
+const BATCH_ROWS: usize = 2048;
+
 /// A session for the archive's own reads: strings as strings, filters pushed into Parquet. Sorts that need more than
 /// `memory_bytes` spill into `spill`.
 ///
@@ -17,7 +20,7 @@ use crate::error::{Context, Error};
 /// If the directory cannot be made.
 pub fn session(memory_bytes: usize, spill: &Path) -> Result<SessionContext, Error> {
     std::fs::create_dir_all(spill).context(format!("making `{}`", spill.display()))?;
-    let mut config = SessionConfig::new().with_information_schema(false).with_target_partitions(2);
+    let mut config = SessionConfig::new().with_information_schema(false).with_target_partitions(2).with_batch_size(BATCH_ROWS);
     let options = config.options_mut();
     options.execution.parquet.schema_force_view_types = false;
     options.execution.parquet.pushdown_filters = true;
@@ -30,10 +33,9 @@ pub fn session(memory_bytes: usize, spill: &Path) -> Result<SessionContext, Erro
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
 
-/// The same for sorting rows that may be large: a sort needs room for two of its batches, and does not divide one.
-/// Messages of a MiB each, the most that is taken, then need an eighth of 256 MiB.
-pub fn for_large_rows(session: &SessionContext) -> SessionContext {
-    const ROWS: usize = 16;
-    let config = session.copied_config().with_batch_size(ROWS).with_target_partitions(1);
+/// The same for what is to be one stream, with so many rows at once. A sort of several partitions merges them at its
+/// end, which takes memory that the sorts have used up, and fails.
+pub fn in_one_partition(session: &SessionContext, rows: Option<usize>) -> SessionContext {
+    let config = session.copied_config().with_target_partitions(1).with_batch_size(rows.unwrap_or(BATCH_ROWS));
     SessionContext::new_with_config_rt(config, session.runtime_env())
 }
