@@ -177,8 +177,11 @@ mod tests {
     async fn files_are_joined_in_less_memory_than_their_rows_need() {
         let apart: Vec<i64> = (0..16).rev().collect();
         let overlapping: Vec<i64> = (0..16).map(|file| file / 2).collect();
-        let cases =
-            [(Order::By(&["number"]), &apart), (Order::Along("number"), &apart), (Order::Along("number"), &overlapping)];
+        let cases = [
+            (Order::By(&["number"]), &apart),
+            (Order::Along("number"), &apart),
+            (Order::Along("number"), &overlapping),
+        ];
         for (order, files) in cases {
             let directory = tempfile::tempdir().expect("temporary directory");
             let session = session(24 << 20, &directory.path().join("spill")).expect("a session");

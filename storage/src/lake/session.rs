@@ -20,7 +20,8 @@ const BATCH_ROWS: usize = 2048;
 /// If the directory cannot be made.
 pub fn session(memory_bytes: usize, spill: &Path) -> Result<SessionContext, Error> {
     std::fs::create_dir_all(spill).context(format!("making `{}`", spill.display()))?;
-    let mut config = SessionConfig::new().with_information_schema(false).with_target_partitions(2).with_batch_size(BATCH_ROWS);
+    let mut config =
+        SessionConfig::new().with_information_schema(false).with_target_partitions(2).with_batch_size(BATCH_ROWS);
     let options = config.options_mut();
     options.execution.parquet.schema_force_view_types = false;
     options.execution.parquet.pushdown_filters = true;
