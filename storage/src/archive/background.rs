@@ -14,8 +14,8 @@ use crate::log::Log;
 /// Of the background's threads.
 const NICENESS: i32 = 10;
 /// Threads for reading and writing files. Each has a heap of its own, in which pages stay of what others freed: with the
-/// 512 that are usual, memory grows with the length of a log that is folded. Reading a snapshot of a table holds one
-/// while it needs another, and at most three snapshots are read at once.
+/// 512 that are usual, memory grows with the length of a log that is folded. Only loading a version of a table holds one
+/// while it needs another, and who does that holds the tables; look-ups read tables that are loaded.
 const DISK_THREADS: usize = 8;
 /// How often days that are over are looked at although nothing arrives.
 const LOOK_FOR_QUIET_DAYS: Duration = Duration::from_secs(600);

@@ -48,7 +48,7 @@ pub enum Mark {
     RecordingFailed,
 }
 
-const ALL: [Mark; 13] = [
+pub(super) const ALL: [Mark; 13] = [
     Mark::Started,
     Mark::Ended,
     Mark::Reported,

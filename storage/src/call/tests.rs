@@ -236,19 +236,5 @@ fn every_name_of_before_is_read() {
         Number::CauseQ850,
         Number::SipStatus,
     ]);
-    expect_short(&[
-        Mark::Started,
-        Mark::Ended,
-        Mark::Reported,
-        Mark::ALeg,
-        Mark::ALegByResource,
-        Mark::BLeg,
-        Mark::BLegByResource,
-        Mark::Pivot,
-        Mark::Voicemail,
-        Mark::CalledOff,
-        Mark::RecordingExpected,
-        Mark::RecordingAvailable,
-        Mark::RecordingFailed,
-    ]);
+    expect_short(&super::marks::ALL);
 }

@@ -138,9 +138,10 @@ mod tests {
     use super::*;
     use crate::event::Offset;
 
+    /// Rows of a file.
     const ROWS: i64 = 4000;
 
-    /// A table of numbered texts of a KiB, with a file of each of these numbers' thousands.
+    /// A table of numbered texts of a KiB: `files` says of each file how many others could stand before it.
     async fn filled(directory: &Path, session: &SessionContext, files: &[i64]) -> Table {
         let state = Arc::new(session.state());
         let place = Place { directory, identity: "log", session: state, wrap: None };
