@@ -1,6 +1,6 @@
 //! The archive against a naive fold in memory, through folds, swaps, joins, crashes, rebuilds and late messages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -247,6 +247,29 @@ async fn files_of_large_messages_are_joined_too() {
     let files = archive.inner.tables.lock().await.events.files().await.expect("files").len();
     assert!(files < 4, "{files} files for one day");
     expect_equal(&archive, &naive, "joining").await;
+}
+
+/// Far more at once than the background has threads for files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn look_ups_and_flushes_at_once_all_end() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let archive = open(directory.path()).await;
+    let (mut dice, mut naive) = (Dice(7), Naive::default());
+    let messages: Vec<Message> = (0..60).map(|number| message(number, &mut dice)).collect();
+    let receipts = archive.append(messages.clone()).await.expect("appended");
+    receipts.iter().zip(&messages).for_each(|(receipt, message)| naive.take(receipt.offset, message));
+    archive.flush().await.expect("flushed");
+    let ids: HashSet<Arc<str>> = naive.calls.keys().map(|id| id.as_str().into()).collect();
+    let look_ups = futures::future::join_all((0..64).map(|_| archive.calls_of(&ids)));
+    let flushes = async {
+        for number in 60..65 {
+            archive.append(vec![message(number, &mut dice)]).await.expect("appended");
+            archive.flush().await.expect("flushed");
+        }
+    };
+    let both = futures::future::join(look_ups, flushes);
+    let (found, ()) = tokio::time::timeout(Duration::from_secs(120), both).await.expect("none waits for ever");
+    assert!(found.into_iter().all(|found| found.expect("readable").len() == ids.len()));
 }
 
 #[test]
