@@ -1,5 +1,6 @@
 //! The way of a request: read within its limit, authenticated, redacted, made into events, appended, answered.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -13,9 +14,8 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use trunklog_storage::archive::{Message, Receipt};
 use trunklog_storage::error::Error;
-use trunklog_storage::event::{Event, Micros, Source, new_event_id, now};
+use trunklog_storage::event::{Event, Headers, Micros, Source, new_event_id, now};
 use trunklog_storage::keys::Principal;
-use trunklog_storage::sorted_map::SortedMap;
 
 use crate::IngestState;
 use crate::auth::{self, Arrived, Secrets};
@@ -62,7 +62,7 @@ pub struct Inbound {
     /// Query, percent-encoded as sent; `None` if empty.
     pub query: Option<String>,
     /// Selected headers, names in lower case.
-    pub headers: SortedMap<String, String>,
+    pub headers: Headers,
     /// Content type as sent.
     pub content_type: Option<String>,
     /// The body.
@@ -108,13 +108,13 @@ impl Inbound {
     pub fn event(&self, kind: &str, payload: Bytes) -> Event {
         Event {
             id: new_event_id(),
-            tenant: self.tenant.clone(),
+            tenant: self.tenant.as_str().into(),
             source: self.source,
-            kind: kind.to_owned(),
+            kind: kind.into(),
             received_at: self.received_at,
             subject: None,
             structured: false,
-            method: Some(self.method.clone()),
+            method: Some(self.method.as_str().into()),
             path: Some(self.path.clone()),
             query: self.query.clone(),
             headers: self.headers.clone(),
@@ -130,14 +130,15 @@ impl Inbound {
     }
 
     /// The content type without parameters, in lower case; empty if none was sent.
-    pub fn media_type(&self) -> String {
+    pub fn media_type(&self) -> Cow<'_, str> {
         media_type(self.content_type.as_deref())
     }
 }
 
 /// A content type without its parameters, in lower case; empty if there is none.
-pub fn media_type(content_type: Option<&str>) -> String {
-    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+pub fn media_type(content_type: Option<&str>) -> Cow<'_, str> {
+    let named = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if named.bytes().any(|byte| byte.is_ascii_uppercase()) { named.to_ascii_lowercase().into() } else { named.into() }
 }
 
 async fn read_parts(
@@ -283,9 +284,9 @@ pub fn is_kept_header(name: &str) -> bool {
     KEPT_HEADERS.contains(&name)
 }
 
-fn kept_headers(headers: &HeaderMap, secrets: &Secrets) -> SortedMap<String, String> {
+fn kept_headers(headers: &HeaderMap, secrets: &Secrets) -> Headers {
     let kept = KEPT_HEADERS.iter().filter_map(|name| Some((*name, headers.get(*name)?)));
-    kept.map(|(name, value)| (name.to_owned(), secrets.redact_text(&header_text(value)))).collect()
+    kept.map(|(name, value)| (name.into(), secrets.redact_text(&header_text(value)))).collect()
 }
 
 /// Decodes the events, appends them, and gives the receipts.

@@ -72,7 +72,7 @@ fn has_long_key(decoded: &Decoded) -> bool {
         CallRef::Open { extension, number, .. } => too_long(extension) || too_long(number),
         CallRef::Key(_) => false,
     };
-    party || state.legs.keys().chain(&state.related).any(|key| too_long(key))
+    party || state.legs.keys().any(|key| too_long(key)) || state.related.iter().any(|key| too_long(key))
 }
 
 fn default_country(source: Source) -> Option<&'static str> {

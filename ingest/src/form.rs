@@ -70,18 +70,23 @@ impl Form<'static> {
 impl<'a> Form<'a> {
     /// Decodes a query or a form body: `+` is a space, percent-encoding and UTF-8 must be right.
     pub fn parse(text: &'a [u8]) -> Result<Self, FormError> {
-        let parts = text.split(|byte| *byte == b'&').filter(|part| !part.is_empty());
-        let pairs = parts.map(|part| {
+        let count = if text.is_empty() { 0 } else { 1 + text.iter().filter(|byte| **byte == b'&').count() };
+        let mut pairs = Vec::with_capacity(count);
+        for part in text.split(|byte| *byte == b'&').filter(|part| !part.is_empty()) {
             let (name, value) = split_pair(part);
-            Ok((decode(name)?, decode(value)?))
-        });
-        Ok(Form { pairs: pairs.collect::<Result<_, FormError>>()? })
+            pairs.push((decode(name)?, decode(value)?));
+        }
+        Ok(Form { pairs })
     }
 
     /// Pairs of the query and, after them, of the body: a form, a JSON object or multipart, by content type and look.
     pub fn of_event(event: &'a Event) -> Result<Self, FormError> {
         let mut form = Form::parse(event.query.as_deref().unwrap_or_default().as_bytes())?;
-        form.pairs.extend(Form::of_body(event.content_type.as_deref(), &event.payload)?.pairs);
+        let body = Form::of_body(event.content_type.as_deref(), &event.payload)?;
+        if form.pairs.is_empty() {
+            return Ok(body);
+        }
+        form.pairs.extend(body.pairs);
         Ok(form)
     }
 

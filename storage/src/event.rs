@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -69,18 +70,21 @@ impl std::fmt::Display for Source {
     }
 }
 
+/// The headers of a message that are kept, by their names in lower case.
+pub type Headers = SortedMap<CompactString, String>;
+
 /// One message, verbatim but for the secret that authenticated it (replaced by `REDACTED` before it gets here).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// UUIDv7 given at receipt, or the CloudEvent's own id in bulk loads.
     pub id: String,
     /// The tenant that the key belongs to.
-    pub tenant: String,
+    pub tenant: CompactString,
     /// By the route the message came in on.
     pub source: Source,
     /// `events.type`, such as `placetel.HungUp`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: CompactString,
     /// Receive time.
     pub received_at: Micros,
     /// The source's call id; `events.call_key`.
@@ -91,7 +95,7 @@ pub struct Event {
     pub structured: bool,
     /// HTTP method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
+    pub method: Option<CompactString>,
     /// Path of the request, percent-encoded as sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -100,7 +104,7 @@ pub struct Event {
     pub query: Option<String>,
     /// Selected request headers, names in lower case; no secrets, no signatures.
     #[serde(default, skip_serializing_if = "SortedMap::is_empty")]
-    pub headers: SortedMap<String, String>,
+    pub headers: Headers,
     /// Content type of the payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
@@ -145,11 +149,16 @@ pub fn call_id(tenant: &str, source: Source, key: &str) -> String {
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(2 * bytes.len());
+    push_hex(&mut text, bytes);
+    text
+}
+
+/// Adds the bytes in lower-case hex.
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
-    text
 }

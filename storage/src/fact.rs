@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use sha2::{Digest, Sha256};
 
 use crate::call::CallState;
@@ -46,7 +47,7 @@ pub struct RecordingFact {
 #[derive(Clone, Debug)]
 pub struct Decoded {
     /// `events.type`.
-    pub kind: String,
+    pub kind: CompactString,
     /// The time that the message itself carries.
     pub occurred_at: Option<Micros>,
     /// The source's call id, if the message names one.
@@ -67,7 +68,7 @@ pub struct Decoded {
 
 impl Decoded {
     /// A message that says nothing about a call.
-    pub fn new(kind: impl Into<String>, idempotency: &[&[u8]]) -> Decoded {
+    pub fn new(kind: impl Into<CompactString>, idempotency: &[&[u8]]) -> Decoded {
         Decoded {
             kind: kind.into(),
             occurred_at: None,
@@ -82,7 +83,7 @@ impl Decoded {
     }
 
     /// A message that could not be understood; it is its own idempotency key.
-    pub fn quarantined(event: &Event, kind: impl Into<String>, error: impl Into<String>) -> Decoded {
+    pub fn quarantined(event: &Event, kind: impl Into<CompactString>, error: impl Into<String>) -> Decoded {
         let query = event.query.as_deref().unwrap_or_default();
         let path = event.path.as_deref().unwrap_or_default();
         let mut decoded = Decoded::new(kind, &[b"quarantined", path.as_bytes(), query.as_bytes(), &event.payload]);

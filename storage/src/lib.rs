@@ -6,6 +6,7 @@
 //!
 //! The two laws: an acknowledged message is on disk; an answer is read from one snapshot.
 
+pub mod allocator;
 pub mod archive;
 pub mod call;
 mod durable_file;

@@ -14,6 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Bytes of an entry that is not to be made room for in advance.
 const LARGE: usize = 48;
 
+/// For more entries that a length announces, no room is made before they come.
+const MOST_RESERVED: usize = 64;
+
 /// Entries in ascending order of their keys, each key once.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SortedMap<K, V>(Vec<(K, V)>);
@@ -216,7 +219,7 @@ impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Visitor<'de> for Entri
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut map = SortedMap::new();
+        let mut map = SortedMap(Vec::with_capacity(entries.size_hint().unwrap_or_default().min(MOST_RESERVED)));
         while let Some((key, value)) = entries.next_entry()? {
             map.insert(key, value);
         }

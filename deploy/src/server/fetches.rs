@@ -73,9 +73,9 @@ fn message(batch: &RecordBatch, row: usize) -> Option<Event> {
     let received_at = batch.column_by_name("received_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
     Some(Event {
         id: String::new(),
-        tenant: text(batch, "tenant", row)?,
+        tenant: text(batch, "tenant", row)?.into(),
         source: Source::Planfix,
-        kind: String::new(),
+        kind: Default::default(),
         received_at: received_at.value(row),
         subject: None,
         structured: false,

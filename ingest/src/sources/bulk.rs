@@ -116,7 +116,7 @@ fn read_lines(template: &Event, body: &Bytes, limit: usize) -> Result<Vec<Event>
     if let Some(source) = attributed {
         for index in unattributed {
             events[index].source = source;
-            events[index].kind = format!("{source}.unknown");
+            events[index].kind = format!("{source}.unknown").into();
         }
     }
     Ok(events)
@@ -126,7 +126,7 @@ fn bad_event(template: &Event, payload: Bytes, error: String, source: Source) ->
     Event {
         id: new_event_id(),
         source,
-        kind: format!("{source}.unknown"),
+        kind: format!("{source}.unknown").into(),
         error: Some(error),
         payload,
         ..template.clone()

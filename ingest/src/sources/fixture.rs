@@ -10,13 +10,13 @@ pub const AT: Micros = 1_767_323_045_000_006;
 pub fn posted(source: Source, kind: &str, body: &str) -> Event {
     Event {
         id: "00000000-0000-7000-8000-000000000000".to_owned(),
-        tenant: "acme".to_owned(),
+        tenant: "acme".into(),
         source,
-        kind: kind.to_owned(),
+        kind: kind.into(),
         received_at: AT,
         subject: None,
         structured: false,
-        method: Some("POST".to_owned()),
+        method: Some("POST".into()),
         path: Some(format!("/in/{source}")),
         query: None,
         headers: Default::default(),

@@ -4,6 +4,7 @@
 //! is `~<extension>~<number>~<event id of its first message>`; it depends on the order of the log and on nothing else.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,12 +51,12 @@ impl From<Written> for Keyer {
 
 impl Keyer {
     /// The call that this message belongs to. Must be called in log order.
-    pub fn key(&mut self, event: &Event, decoded: &Decoded) -> Option<String> {
+    pub fn key(&mut self, event: &Event, decoded: &Decoded) -> Option<Arc<str>> {
         match &decoded.fact.as_ref()?.0 {
-            CallRef::Key(key) => Some(key.clone()),
+            CallRef::Key(key) => Some(key.as_str().into()),
             CallRef::Open { extension, number, starts, ends } => {
                 let slot = self.slot(event, extension, number, *starts);
-                let (line, number) = ((event.tenant.clone(), extension.clone()), slot.2.clone());
+                let (line, number) = ((event.tenant.to_string(), extension.clone()), slot.2.clone());
                 let at = event.received_at;
                 let current = self.open.get(&slot);
                 let repeats = current
@@ -74,14 +75,14 @@ impl Keyer {
                 let ended_at = if *ends { Some(at) } else { current.filter(|_| !fresh).and_then(|call| call.ended_at) };
                 self.open.insert(slot, Open { key: key.clone(), ended_at, last: (at, decoded.fingerprint) });
                 self.latest.insert(line, number);
-                Some(key)
+                Some(key.into())
             }
         }
     }
 
     /// Tenant, extension and number; a later message of a call may leave its number out.
     fn slot(&self, event: &Event, extension: &str, number: &str, starts: bool) -> (String, String, String) {
-        let line = (event.tenant.clone(), extension.to_owned());
+        let line = (event.tenant.to_string(), extension.to_owned());
         let known = self.latest.get(&line).filter(|_| number.is_empty() && !starts);
         let number = known.map_or(number, String::as_str).to_owned();
         (line.0, line.1, number)
@@ -98,7 +99,7 @@ impl Keyer {
         let mut said: HashMap<(String, String), Option<String>> = HashMap::new();
         for (event, decoded) in messages {
             let Some((CallRef::Open { extension, number, starts, .. }, _)) = &decoded.fact else { continue };
-            let line = (event.tenant.clone(), extension.clone());
+            let line = (event.tenant.to_string(), extension.clone());
             // Without a number it was about the call that was the latest then: that of now, unless another came since.
             let number = match said.get(&line) {
                 _ if !number.is_empty() || *starts => Some(number.clone()),

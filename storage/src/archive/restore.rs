@@ -76,8 +76,9 @@ pub(super) async fn restore(
     // Of projections that are about to be made again nothing counts.
     let projected = calls.watermark.max(recordings.watermark).filter(|_| !config.ignore_projections);
     let last = tables.events.watermark.max(projected);
-    let sequencer = Sequencer::new(events, tables.events.watermark, calls, recordings, duplicates);
-    Ok(Restored { sequencer: Sequencer { keyer, keyed, last, ..sequencer }, after })
+    let mut sequencer = Sequencer::new(events, tables.events.watermark, calls, recordings, duplicates);
+    (sequencer.keyer, sequencer.keyed, sequencer.last) = (keyer, keyed, last);
+    Ok(Restored { sequencer, after })
 }
 
 /// What the table knows: where everything lives, and the parts.

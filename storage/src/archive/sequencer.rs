@@ -63,6 +63,8 @@ pub(crate) struct Sequencer {
     pub events: Arc<dyn TableProvider>,
     pub calls: Projection<CallState>,
     pub recordings: Projection<RecordingState>,
+    /// That of the last message, for all that follow with the same.
+    tenant: Arc<str>,
     /// Who wants to know of messages about calls.
     pub call_subscribers: Vec<Announcer<CallState>>,
     /// Who wants to know of messages about recordings.
@@ -96,6 +98,7 @@ impl Sequencer {
             events,
             calls,
             recordings,
+            tenant: Arc::default(),
             call_subscribers: Vec::new(),
             recording_subscribers: Vec::new(),
             failed: None,
@@ -184,6 +187,13 @@ impl Sequencer {
         self.recordings.take(recording)
     }
 
+    fn shared(&mut self, tenant: &str) -> Arc<str> {
+        if *self.tenant != *tenant {
+            self.tenant = tenant.into();
+        }
+        Arc::clone(&self.tenant)
+    }
+
     /// What the message says about a call, if it does.
     fn call(&mut self, offset: Offset, event: &Event, decoded: &mut Decoded) -> Option<Keyed<CallState>> {
         let key = self.keyer.key(event, decoded)?;
@@ -196,10 +206,10 @@ impl Sequencer {
             state.delivered(event.received_at, offset);
         }
         Some(Keyed {
-            tenant: event.tenant.as_str().into(),
+            tenant: self.shared(&event.tenant),
             source,
             id: call_id(&event.tenant, source, &key).into(),
-            key: key.into(),
+            key,
             day: home_day(event, decoded),
             state: shared,
         })

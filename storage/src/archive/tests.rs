@@ -31,16 +31,16 @@ fn message(number: u64, dice: &mut Dice) -> Message {
     let text = if dice.roll(40) == 0 { "gibberish".to_owned() } else { format!("{key}|{what}|{carried}") };
     let event = Event {
         id: format!("event-{number}"),
-        tenant: ["acme", "other"][usize::try_from(dice.roll(2)).unwrap_or_default()].to_owned(),
+        tenant: ["acme", "other"][usize::try_from(dice.roll(2)).unwrap_or_default()].into(),
         source: Source::Placetel,
-        kind: "toy".to_owned(),
+        kind: "toy".into(),
         received_at,
         subject: None,
         structured: dice.roll(5) == 0,
         method: None,
         path: None,
         query: None,
-        headers: SortedMap::from([("host".to_owned(), "test".to_owned())]),
+        headers: SortedMap::from([("host".into(), "test".to_owned())]),
         content_type: None,
         error: (dice.roll(50) == 0).then(|| "ingest could not take it apart".to_owned()),
         payload: Bytes::from(text),
@@ -237,7 +237,7 @@ async fn files_of_large_messages_are_joined_too() {
             let mut message = message(0, &mut dice);
             let event = Arc::make_mut(&mut message.event);
             event.id = format!("event-{round}-{number}");
-            event.headers.insert("filler".to_owned(), "x".repeat(900_000));
+            event.headers.insert("filler".into(), "x".repeat(900_000));
             let receipts = archive.append(vec![message.clone()]).await.expect("appended");
             naive.take(receipts[0].offset, &message);
         }
@@ -285,7 +285,7 @@ async fn calls_that_are_gone_or_damaged_are_made_again() {
     // Long messages, so that the log is trimmed and only `events` has them.
     for number in 0..60 {
         let mut message = message(number, &mut dice);
-        Arc::make_mut(&mut message.event).headers.insert("filler".to_owned(), "x".repeat(900_000));
+        Arc::make_mut(&mut message.event).headers.insert("filler".into(), "x".repeat(900_000));
         let receipts = archive.append(vec![message.clone()]).await.expect("appended");
         naive.take(receipts[0].offset, &message);
     }

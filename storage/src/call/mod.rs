@@ -12,6 +12,7 @@ mod row;
 
 use std::collections::BTreeSet;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Micros, Offset};
@@ -140,7 +141,7 @@ pub struct Track {
     pub outcome: Option<Ranked<Disposition>>,
     /// Text columns.
     #[serde(rename = "t", default, skip_serializing_if = "SortedMap::is_empty")]
-    pub text: SortedMap<Text, Ranked<String>>,
+    pub text: SortedMap<Text, Ranked<CompactString>>,
     /// Number columns.
     #[serde(rename = "n", default, skip_serializing_if = "SortedMap::is_empty")]
     pub number: SortedMap<Number, Ranked<i64>>,
@@ -181,13 +182,13 @@ pub struct CallState {
     pub call: Track,
     /// Attempts to reach one endpoint, by the source's key for them.
     #[serde(rename = "l", default, skip_serializing_if = "SortedMap::is_empty")]
-    pub legs: SortedMap<String, Track>,
+    pub legs: SortedMap<CompactString, Track>,
     /// Collected digits, by collection.
     #[serde(rename = "d", default, skip_serializing_if = "SortedMap::is_empty")]
-    pub dtmf: SortedMap<String, Ranked<String>>,
+    pub dtmf: SortedMap<CompactString, Ranked<CompactString>>,
     /// Other fields worth showing.
     #[serde(rename = "x", default, skip_serializing_if = "SortedMap::is_empty")]
-    pub attributes: SortedMap<String, Ranked<String>>,
+    pub attributes: SortedMap<CompactString, Ranked<CompactString>>,
     /// Keys of related calls of the same source.
     #[serde(rename = "k", default, skip_serializing_if = "BTreeSet::is_empty")]
     pub related: BTreeSet<String>,
@@ -240,7 +241,7 @@ impl Track {
     }
 
     /// Claims a text; an empty one says nothing.
-    pub fn text(&mut self, field: Text, rank: Rank, value: impl Into<String>) -> &mut Self {
+    pub fn text(&mut self, field: Text, rank: Rank, value: impl Into<CompactString>) -> &mut Self {
         let value = value.into();
         if !value.is_empty() {
             self.text.join(field, Ranked(rank, value), greater);
@@ -255,7 +256,7 @@ impl Track {
     }
 
     /// Claims an outcome; `raw` is the source's own word for it.
-    pub fn outcome(&mut self, rank: Rank, outcome: Disposition, raw: impl Into<String>) -> &mut Self {
+    pub fn outcome(&mut self, rank: Rank, outcome: Disposition, raw: impl Into<CompactString>) -> &mut Self {
         merge_option(&mut self.outcome, Some(Ranked(rank, outcome)));
         self.text(Text::DispositionRaw, rank, raw)
     }
@@ -295,12 +296,12 @@ impl Track {
 
 impl CallState {
     /// The leg of this key, made if it is new.
-    pub fn leg(&mut self, key: impl Into<String>) -> &mut Track {
+    pub fn leg(&mut self, key: impl Into<CompactString>) -> &mut Track {
         self.legs.slot(key.into())
     }
 
     /// Claims an attribute; an empty one says nothing.
-    pub fn attribute(&mut self, name: impl Into<String>, value: impl Into<String>) -> &mut Self {
+    pub fn attribute(&mut self, name: impl Into<CompactString>, value: impl Into<CompactString>) -> &mut Self {
         let value = value.into();
         if !value.is_empty() {
             self.attributes.join(name.into(), Ranked(Rank::Message, value), greater);
@@ -309,7 +310,7 @@ impl CallState {
     }
 
     /// Notes collected digits.
-    pub fn digits(&mut self, collection: impl Into<String>, digits: impl Into<String>) -> &mut Self {
+    pub fn digits(&mut self, collection: impl Into<CompactString>, digits: impl Into<CompactString>) -> &mut Self {
         self.dtmf.join(collection.into(), Ranked(Rank::Message, digits.into()), greater);
         self
     }

@@ -8,7 +8,9 @@ mod legs;
 mod outcome;
 mod times;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+
+use compact_str::CompactString;
 
 use self::direction::{calling_entity, is_person};
 use self::times::{at, clock, first_stamp, span};
@@ -20,14 +22,14 @@ use crate::sorted_map::SortedMap;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "the fields are the columns of `calls`; schema.rs describes each")]
 pub struct CallRow {
-    pub direction: String,
-    pub from_number: Option<String>,
-    pub to_number: Option<String>,
-    pub caller_name: Option<String>,
-    pub own_number: Option<String>,
-    pub endpoint: Option<String>,
-    pub endpoint_name: Option<String>,
-    pub queue: Option<String>,
+    pub direction: CompactString,
+    pub from_number: Option<CompactString>,
+    pub to_number: Option<CompactString>,
+    pub caller_name: Option<CompactString>,
+    pub own_number: Option<CompactString>,
+    pub endpoint: Option<CompactString>,
+    pub endpoint_name: Option<CompactString>,
+    pub queue: Option<CompactString>,
     pub started_at: Option<Micros>,
     pub ringing_at: Option<Micros>,
     pub answered_at: Option<Micros>,
@@ -39,19 +41,19 @@ pub struct CallRow {
     pub ivr_ms: Option<i64>,
     pub queue_ms: Option<i64>,
     pub disposition: &'static str,
-    pub disposition_raw: Option<String>,
+    pub disposition_raw: Option<CompactString>,
     pub cause_q850: Option<i64>,
     pub sip_status: Option<i64>,
-    pub released_by: String,
+    pub released_by: CompactString,
     pub state: &'static str,
     pub clock: Option<&'static str>,
     pub legs: Vec<LegRow>,
     pub transfers: i64,
     pub recording_state: &'static str,
     pub recordings: Vec<String>,
-    pub dtmf: BTreeMap<String, String>,
-    pub attributes: BTreeMap<String, String>,
-    pub external_id: Option<String>,
+    pub dtmf: SortedMap<CompactString, CompactString>,
+    pub attributes: SortedMap<CompactString, CompactString>,
+    pub external_id: Option<CompactString>,
     pub related_calls: Vec<String>,
 }
 
@@ -59,17 +61,17 @@ pub struct CallRow {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "the fields are those of `calls.legs`; schema.rs describes each")]
 pub struct LegRow {
-    pub leg_key: String,
-    pub endpoint: Option<String>,
-    pub endpoint_name: Option<String>,
-    pub direction: String,
+    pub leg_key: CompactString,
+    pub endpoint: Option<CompactString>,
+    pub endpoint_name: Option<CompactString>,
+    pub direction: CompactString,
     pub started_at: Option<Micros>,
     pub ringing_at: Option<Micros>,
     pub answered_at: Option<Micros>,
     pub ended_at: Option<Micros>,
     pub talk_ms: Option<i64>,
     pub disposition: &'static str,
-    pub disposition_raw: Option<String>,
+    pub disposition_raw: Option<CompactString>,
     pub cause_q850: Option<i64>,
 }
 
@@ -130,12 +132,12 @@ impl<'a> View<'a> {
         let answering = self.answering_leg();
         let endpoint_of = |field| {
             let leg = answering.or_else(|| self.only_leg()).and_then(|leg| leg.get(field));
-            call.get(field).or(leg).map(str::to_owned)
+            call.get(field).or(leg).map(CompactString::from)
         };
         let mut row = CallRow {
             from_number: call.get(Text::From).map(user_part),
             to_number: call.get(Text::To).map(user_part),
-            caller_name: call.get(Text::CallerName).map(str::to_owned),
+            caller_name: call.get(Text::CallerName).map(CompactString::from),
             endpoint: endpoint_of(Text::Endpoint).or_else(|| self.calling_endpoint()),
             endpoint_name: endpoint_of(Text::EndpointName),
             queue: self.queue(),
@@ -157,8 +159,8 @@ impl<'a> View<'a> {
             recordings: self.recordings().into_iter().cloned().collect(),
             dtmf: plain(&self.state.dtmf),
             attributes: plain(&self.state.attributes),
-            external_id: call.get(Text::ExternalId).map(str::to_owned),
-            direction: self.direction.to_owned(),
+            external_id: call.get(Text::ExternalId).map(CompactString::from),
+            direction: self.direction.into(),
             ..CallRow::default()
         };
         row.own_number = self.own_number(&row);
@@ -174,21 +176,21 @@ impl<'a> View<'a> {
     }
 
     /// VOIspeed: of a call to the outside the user who called, because the leg is but a line.
-    fn calling_endpoint(&self) -> Option<String> {
+    fn calling_endpoint(&self) -> Option<CompactString> {
         let called_out = self.source == Source::Voispeed && self.direction == "out";
         let caller = calling_entity(self.state).filter(|entity| called_out && is_person(entity));
         caller.and_then(|_| self.state.call.get(Text::From)).map(user_part)
     }
 
-    fn queue(&self) -> Option<String> {
+    fn queue(&self) -> Option<CompactString> {
         let call = &self.state.call;
         let named =
             call.get(Text::Queue).or_else(|| self.state.legs.values().filter_map(|leg| leg.get(Text::Queue)).max());
         let group = || if self.rang() > 1 { call.get(Text::GroupNumber) } else { None };
-        named.or_else(group).map(str::to_owned)
+        named.or_else(group).map(CompactString::from)
     }
 
-    fn own_number(&self, row: &CallRow) -> Option<String> {
+    fn own_number(&self, row: &CallRow) -> Option<CompactString> {
         let sent = self.state.call.get(Text::OwnNumber).map(user_part);
         sent.or_else(|| match self.direction {
             "in" if self.kazoo() => row.to_number.clone(),
@@ -223,11 +225,11 @@ impl<'a> View<'a> {
 }
 
 /// Of `user@realm` only the user.
-fn user_part(number: &str) -> String {
+fn user_part(number: &str) -> CompactString {
     let number = number.strip_prefix("sip:").unwrap_or(number);
-    number.split_once('@').map_or(number, |(user, _)| user).to_owned()
+    number.split_once('@').map_or(number, |(user, _)| user).into()
 }
 
-fn plain(map: &SortedMap<String, super::Ranked<String>>) -> BTreeMap<String, String> {
+fn plain(map: &SortedMap<CompactString, super::Ranked<CompactString>>) -> SortedMap<CompactString, CompactString> {
     map.iter().map(|(key, value)| (key.clone(), value.1.clone())).collect()
 }

@@ -147,7 +147,7 @@ mod tests {
         let place = Place { directory, identity: "log", session: state, wrap: None };
         let fields = [Field::new("number", DataType::Int64, true), Field::new("text", DataType::Utf8, true)];
         let schema = Arc::new(Schema::new(fields.to_vec()));
-        let columns = Columns { bloom: &[], unique: &[] };
+        let columns = Columns { bloom: &[], unique: &[], opaque: &[] };
         let mut table = Table::open(&place, "texts", &schema, &[], columns).await.expect("opens");
         for (until, first) in files.iter().enumerate() {
             let numbers = Int64Array::from_iter_values((first * ROWS..).take(ROWS as usize));

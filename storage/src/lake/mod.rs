@@ -135,6 +135,7 @@ impl Table {
                 "last_offset",
                 "fold",
             ],
+            opaque: &["fold"],
         };
         Table::open(place, "calls", &schema::calls_table(), &["day", "tier"], columns).await
     }
@@ -147,6 +148,7 @@ impl Table {
         let columns = Columns {
             bloom: &["recording_id", "call_id", "sha256", "uploaded_as"],
             unique: &["recording_id", "sha256", "uploaded_as", "object", "received_at", "fold"],
+            opaque: &["fold"],
         };
         Table::open(place, "recordings", &schema::recordings_table(), &["day", "tier"], columns).await
     }
@@ -158,7 +160,18 @@ impl Table {
     pub async fn events(place: &Place<'_>) -> Result<Table, Error> {
         let columns = Columns {
             bloom: &["event_id", "call_key", "fingerprint"],
-            unique: &["event_id", "received_at", "occurred_at", "offset", "payload", "fingerprint"],
+            unique: &[
+                "event_id",
+                "call_key",
+                "subject",
+                "received_at",
+                "occurred_at",
+                "offset",
+                "query",
+                "payload",
+                "fingerprint",
+            ],
+            opaque: &["payload", "fingerprint"],
         };
         Table::open(place, "events", &schema::events_table(), &["day"], columns).await
     }

@@ -10,9 +10,8 @@ use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, col, lit};
 use futures::{Stream, StreamExt, TryStreamExt};
 
 use crate::error::Error;
-use crate::event::{Event, Micros, Offset, Source};
+use crate::event::{Event, Headers, Micros, Offset, Source};
 use crate::rows::{Keyed, PART, State, decode_state, parse_day};
-use crate::sorted_map::SortedMap;
 
 /// A message of the `events` table, with what the fold had found out.
 pub struct StoredEvent {
@@ -252,19 +251,19 @@ fn decode_messages(batch: &RecordBatch) -> Result<Vec<StoredEvent>, Error> {
     for row in 0..batch.num_rows() {
         let entries = headers.value(row);
         let (names, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
-        let headers: SortedMap<String, String> =
-            (0..entries.len()).map(|entry| (names.value(entry).to_owned(), values.value(entry).to_owned())).collect();
+        let headers: Headers =
+            (0..entries.len()).map(|entry| (names.value(entry).into(), values.value(entry).to_owned())).collect();
         messages.push(StoredEvent {
             offset: Offset(offsets.value(row).cast_unsigned()),
             event: Event {
                 id: ids.value(row).to_owned(),
-                tenant: tenants.value(row).to_owned(),
+                tenant: tenants.value(row).into(),
                 source: source(sources.value(row))?,
-                kind: kinds.value(row).to_owned(),
+                kind: kinds.value(row).into(),
                 received_at: times.value(row),
                 subject: optional(keys, row),
                 structured: structured.is_valid(row) && structured.value(row),
-                method: optional(methods, row),
+                method: optional(methods, row).map(Into::into),
                 path: optional(paths, row),
                 query: optional(queries, row),
                 headers,

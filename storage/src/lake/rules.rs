@@ -82,7 +82,9 @@ impl Lake {
             wrap: Some(self.faults.wrapper()),
         };
         let schema = Arc::new(Schema::new(vec![Field::new("number", DataType::Int64, true)]));
-        Table::open(&place, "numbers", &schema, &[], Columns { bloom: &[], unique: &[] }).await.expect("opens")
+        Table::open(&place, "numbers", &schema, &[], Columns { bloom: &[], unique: &[], opaque: &[] })
+            .await
+            .expect("opens")
     }
 
     /// How many rows the table has, and how many different ones.

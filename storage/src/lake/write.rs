@@ -10,7 +10,7 @@ use deltalake::kernel::Add;
 use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use futures::TryStreamExt;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::Table;
@@ -46,6 +46,8 @@ pub(super) struct Columns {
     /// Hardly any value comes twice: a dictionary of them is work for nothing. Whole numbers and times are then
     /// written as differences.
     pub unique: &'static [&'static str],
+    /// Nobody asks which values are less than others: statistics of them are work for nothing.
+    pub opaque: &'static [&'static str],
 }
 
 /// New files in the making. It needs the table no more.
@@ -87,6 +89,9 @@ impl Table {
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
         for column in self.columns.bloom {
             properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(*column), true);
+        }
+        for column in self.columns.opaque {
+            properties = properties.set_column_statistics_enabled(ColumnPath::from(*column), EnabledStatistics::None);
         }
         let schema = self.stored_schema()?;
         for column in self.columns.unique {

@@ -55,7 +55,7 @@ fn evidence(call: &KeyedCall) -> Vec<(&str, Named)> {
     let state = &call.state;
     let named = |rule, confidence| Named { key: Arc::clone(&call.key), rule, confidence };
     let attribute = |name: &str| state.attributes.get(name).map(|ranked| ranked.1.as_str());
-    let legs = state.legs.keys().map(String::as_str).filter(|_| state.call.has(Mark::BLeg));
+    let legs = state.legs.keys().map(|leg| leg.as_str()).filter(|_| state.call.has(Mark::BLeg));
     let by_themselves = legs.map(|leg| (leg, named("other_leg", 1.0)));
     let by_a_leg = attribute("other_leg_call_id").filter(|_| state.call.has(Mark::ALeg));
     let by_a_leg = by_a_leg.map(|leg| (leg, named("a_leg", 0.9)));

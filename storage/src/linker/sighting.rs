@@ -77,7 +77,7 @@ impl Sighting {
         };
         let tracks = || std::iter::once(&state.call).chain(state.legs.values());
         let text = |field| state.call.get(field).map(str::to_owned);
-        let attribute = |name: &&str| state.attributes.get(*name).map(|ranked| ranked.1.clone());
+        let attribute = |name: &&str| state.attributes.get(*name).map(|ranked| ranked.1.to_string());
         let ids = IDS.iter().filter_map(attribute).filter(|id| side == Side::User && *id != key).collect();
         let starts = times(tracks().flat_map(|track| [track.start, track.ringing]));
         Sighting {
@@ -152,11 +152,11 @@ impl Sighting {
 /// Extensions by which its people are known: of users the legs' keys, of entities their numbers, not their ids.
 fn extensions(state: &CallState, side: Side) -> BTreeSet<String> {
     if side != Side::System {
-        return state.legs.keys().filter(|leg| !is_entity(leg) && !leg.is_empty()).cloned().collect();
+        return state.legs.keys().filter(|leg| !is_entity(leg) && !leg.is_empty()).map(ToString::to_string).collect();
     }
     let known = |track: &Track| {
         let endpoint = track.text.get(&Text::Endpoint)?;
-        (endpoint.0 > Rank::Guess).then(|| endpoint.1.clone())
+        (endpoint.0 > Rank::Guess).then(|| endpoint.1.to_string())
     };
     std::iter::once(&state.call).chain(state.legs.values()).filter_map(known).collect()
 }

@@ -107,9 +107,9 @@ pub fn event(tenant: &str, kind: &str, call_key: Option<&str>, payload: &impl Se
     let payload = serde_json::to_vec(payload).expect("it is made of texts and numbers, with texts as names");
     Event {
         id: new_event_id(),
-        tenant: tenant.to_owned(),
+        tenant: tenant.into(),
         source: Source::Trunklog,
-        kind: kind.to_owned(),
+        kind: kind.into(),
         received_at: now(),
         subject: call_key.map(str::to_owned),
         structured: false,

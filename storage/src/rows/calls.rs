@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, StringArray, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, SchemaRef};
+use compact_str::CompactString;
 
 use super::{Keyed, KeyedCall, State, lists, maps, texts, times, wholes};
 use crate::call::{CallRow, CallState, LegRow, Seen};
@@ -69,7 +70,7 @@ fn legs(rows: &[CallRow]) -> Result<ArrayRef, Error> {
 /// The columns of `calls`, in the schema's order.
 fn columns(calls: &[KeyedCall], decoder: &dyn Decoder) -> Result<Vec<ArrayRef>, Error> {
     let rows: Vec<CallRow> = calls.iter().map(|call| call.state.row(&call.tenant, call.source)).collect();
-    let e164 = |pick: fn(&CallRow) -> &Option<String>| -> ArrayRef {
+    let e164 = |pick: fn(&CallRow) -> &Option<CompactString>| -> ArrayRef {
         let numbers = calls
             .iter()
             .zip(&rows)

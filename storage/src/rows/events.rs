@@ -6,7 +6,7 @@ use arrow::array::{ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Record
 
 use super::{day_of, days, maps, texts, times, wholes};
 use crate::error::Error;
-use crate::event::{Event, Micros, Offset, hex};
+use crate::event::{Event, Micros, Offset, push_hex};
 use crate::schema;
 
 /// A message with what the archive found out about it.
@@ -34,15 +34,22 @@ fn event_columns(events: &[&LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
     let mut quarantined = BooleanBuilder::new();
     events.iter().for_each(|logged| quarantined.append_value(logged.error.is_some()));
     let mut fingerprints = StringBuilder::with_capacity(events.len(), 64 * events.len());
-    events.iter().for_each(|logged| fingerprints.append_value(hex(&logged.fingerprint)));
+    let mut digits = String::with_capacity(64);
+    for logged in events {
+        digits.clear();
+        push_hex(&mut digits, &logged.fingerprint);
+        fingerprints.append_value(&digits);
+    }
     debug_assert_eq!(payload.len(), events.len());
+    // `call_key` and `subject` are the same.
+    let subjects = texts(each().map(|event| event.subject.as_deref()));
     Ok(vec![
         texts(each().map(|event| Some(event.tenant.as_str()))),
         texts(each().map(|event| Some(event.source.as_str()))),
         texts(each().map(|event| Some(event.kind.as_str()))),
         texts(each().map(|event| Some(event.id.as_str()))),
-        texts(each().map(|event| event.subject.as_deref())),
-        texts(each().map(|event| event.subject.as_deref())),
+        Arc::clone(&subjects),
+        subjects,
         times(each().map(|event| Some(event.received_at))),
         times(events.iter().map(|logged| logged.occurred_at)),
         wholes(each().map(|_| Some(0))),

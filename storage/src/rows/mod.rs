@@ -7,7 +7,8 @@ mod recordings;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, ListBuilder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, TimestampMicrosecondArray,
+    ArrayRef, BinaryBuilder, Int64Array, ListBuilder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use serde::Serialize;
@@ -46,6 +47,8 @@ pub(crate) const FINAL: &str = "final";
 pub(crate) const PART: &str = "part";
 /// The tier of rows that are whole but not shown: of calls that became legs of others.
 const LEG_TIER: &str = "leg";
+/// Most states take no more.
+const USUAL_STATE_BYTES: usize = 512;
 
 impl<S: Clone> Keyed<S> {
     /// One that shares no memory with this one.
@@ -112,8 +115,14 @@ pub fn shown<S: State>(items: &[Keyed<S>], decoder: &dyn Decoder) -> Result<Reco
 pub(crate) fn stored<S: State>(items: &[Keyed<S>], tier: &str, decoder: &dyn Decoder) -> Result<RecordBatch, Error> {
     let mut columns = S::columns(items, decoder)?;
     columns.extend(S::hidden(items));
-    let folds: Result<Vec<Vec<u8>>, Error> = items.iter().map(|item| encode_state(&*item.state)).collect();
-    columns.push(Arc::new(arrow::array::BinaryArray::from_iter_values(folds?)));
+    let mut folds = BinaryBuilder::with_capacity(items.len(), items.len() * USUAL_STATE_BYTES);
+    let mut fold = Vec::with_capacity(USUAL_STATE_BYTES);
+    for item in items {
+        fold.clear();
+        encode_into(&mut fold, &*item.state)?;
+        folds.append_value(&fold);
+    }
+    columns.push(Arc::new(folds.finish()));
     columns.push(days(items.iter().map(|item| item.day)));
     let tier_of = |item: &Keyed<S>| if tier == FINAL && item.state.is_hidden() { LEG_TIER } else { tier };
     let tiers: Vec<&str> = items.iter().map(tier_of).collect();
@@ -122,8 +131,9 @@ pub(crate) fn stored<S: State>(items: &[Keyed<S>], tier: &str, decoder: &dyn Dec
 }
 
 /// The `fold` column: MessagePack with field names, so that a state may grow fields.
-pub(crate) fn encode_state<S: State>(state: &S) -> Result<Vec<u8>, Error> {
-    rmp_serde::to_vec_named(state).map_err(|error| Error::Corrupt(format!("a state cannot be written: {error}")))
+fn encode_into<S: State>(bytes: &mut Vec<u8>, state: &S) -> Result<(), Error> {
+    let written = rmp_serde::encode::write_named(bytes, state);
+    written.map_err(|error| Error::Corrupt(format!("a state cannot be written: {error}")))
 }
 
 /// Reads a `fold` column.
@@ -160,9 +170,11 @@ fn wholes(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(Int64Array::from_iter(values))
 }
 
-fn maps<'a, M>(values: impl Iterator<Item = M>) -> Result<ArrayRef, Error>
+fn maps<'a, M, K, V>(values: impl Iterator<Item = M>) -> Result<ArrayRef, Error>
 where
-    M: IntoIterator<Item = (&'a String, &'a String)>,
+    M: IntoIterator<Item = (&'a K, &'a V)>,
+    K: AsRef<str> + 'a,
+    V: AsRef<str> + 'a,
 {
     let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
     let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());

@@ -172,6 +172,7 @@ fn say(report: &Value) -> std::io::Result<()> {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Failure> {
+    trunklog_storage::allocator::keep_pages();
     match Arguments::parse().command {
         Command::Fold { data_dir } => say(&fold(&data_dir).await?)?,
         Command::Open { data_dir } => open(&data_dir).await?,

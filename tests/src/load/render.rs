@@ -4,8 +4,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use chrono::DateTime;
-use trunklog_storage::event::{Event, Micros, Source};
-use trunklog_storage::sorted_map::SortedMap;
+use trunklog_storage::event::{Event, Headers, Micros, Source};
 
 use super::TENANT;
 use super::calls::{Call, Outcome};
@@ -41,13 +40,13 @@ pub fn event(delivery: &Delivery) -> Event {
     let posted = query.is_none();
     Event {
         id: event_id(delivery.received_at, call, delivery.number),
-        tenant: TENANT.to_owned(),
+        tenant: TENANT.into(),
         source: call.source,
-        kind: format!("{prefix}.{kind}"),
+        kind: format!("{prefix}.{kind}").into(),
         received_at: delivery.received_at,
         subject: Some(key),
         structured: false,
-        method: Some(if posted { "POST" } else { "GET" }.to_owned()),
+        method: Some(if posted { "POST" } else { "GET" }.into()),
         path: Some(path.to_owned()),
         query,
         headers: headers(call.source, &payload),
@@ -147,9 +146,9 @@ fn line_type(step: Step) -> &'static str {
 }
 
 /// What the archive keeps of a request's headers.
-fn headers(source: Source, payload: &str) -> SortedMap<String, String> {
-    let mut headers = SortedMap::new();
-    let mut set = |name: &str, value: String| headers.insert(name.to_owned(), value);
+fn headers(source: Source, payload: &str) -> Headers {
+    let mut headers = Headers::new();
+    let mut set = |name: &str, value: String| headers.insert(name.into(), value);
     set("host", "calls.acme.example".to_owned());
     if !payload.is_empty() {
         set("content-type", FORM.to_owned());

@@ -55,7 +55,7 @@ impl Fold {
             said.delivered(event.received_at, offset);
         }
         let id = call_id(&event.tenant, source, &key);
-        let slot = self.calls.entry((event.tenant.clone(), source, key.clone()));
+        let slot = self.calls.entry((event.tenant.to_string(), source, key.clone()));
         let call = slot.or_insert_with(|| Keyed {
             tenant: event.tenant.as_str().into(),
             source,

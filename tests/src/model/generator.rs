@@ -48,7 +48,7 @@ impl Generator {
     pub fn long(&mut self, count: usize) -> Vec<Event> {
         let mut events = self.batch(count);
         for event in &mut events {
-            event.headers.insert("x-filler".to_owned(), "x".repeat(FILLER_BYTES));
+            event.headers.insert("x-filler".into(), "x".repeat(FILLER_BYTES));
         }
         events
     }
@@ -193,16 +193,16 @@ impl Generator {
         Event {
             // Who loads messages in bulk gives them ids of any length, and receipts of long ago.
             id: if structured { format!("{id}-of-a-sender-that-names-its-messages-at-length") } else { id },
-            tenant: tenant.to_owned(),
+            tenant: tenant.into(),
             source: draft.source,
-            kind: draft.kind,
+            kind: draft.kind.into(),
             received_at: self.clock - if structured { self.dice.random_range(0..30 * HOUR) } else { 0 },
             subject: None,
             structured,
-            method: Some(if draft.body.is_empty() { "GET" } else { "POST" }.to_owned()),
+            method: Some(if draft.body.is_empty() { "GET" } else { "POST" }.into()),
             path: Some(draft.path),
             query: draft.query,
-            headers: SortedMap::from([("host".to_owned(), "calls.example".to_owned())]),
+            headers: SortedMap::from([("host".into(), "calls.example".to_owned())]),
             content_type: draft.content_type.map(str::to_owned),
             error: (!learnt && chance(&mut self.dice, 1)).then(|| "it could not be taken apart".to_owned()),
             payload: draft.body.into_bytes().into(),

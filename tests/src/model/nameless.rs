@@ -31,7 +31,7 @@ impl Nameless {
             CallRef::Key(key) => return key.clone(),
             CallRef::Open { extension, number, starts, ends } => (extension, number, *starts, *ends),
         };
-        let line = (event.tenant.clone(), extension.clone());
+        let line = (event.tenant.to_string(), extension.clone());
         let mut number = number.clone();
         if number.is_empty() && !starts {
             // Later messages of a call may leave its number out.

@@ -24,7 +24,7 @@ pub(super) fn differences(messages: &[Message], fold: &Fold) -> Vec<String> {
         let query = event.query.as_deref().unwrap_or_default().as_bytes();
         let encoded = if event.payload.is_empty() { query } else { &event.payload[..] };
         let received_at = format_time(event.received_at);
-        let message = naive::Message::new(decoded.kind.clone(), received_at, offset as i64, encoded);
+        let message = naive::Message::new(decoded.kind.to_string(), received_at, offset as i64, encoded);
         let (by_call, _) = tenants.entry(&event.tenant).or_default();
         by_call.entry((event.source.to_string(), key)).or_default().push(message);
     }

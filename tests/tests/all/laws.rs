@@ -19,13 +19,13 @@ const FORM: &str = "application/x-www-form-urlencoded";
 fn event(source: Source, kind: &str, content_type: &str, body: String, second: i64) -> Event {
     Event {
         id: format!("{kind}-{second}"),
-        tenant: "acme".to_owned(),
+        tenant: "acme".into(),
         source,
-        kind: kind.to_owned(),
+        kind: kind.into(),
         received_at: MORNING + second * 1_000_000 + 7,
         subject: None,
         structured: false,
-        method: Some("POST".to_owned()),
+        method: Some("POST".into()),
         path: Some(format!("/in/{source}")),
         query: None,
         headers: Default::default(),

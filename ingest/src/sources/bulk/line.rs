@@ -3,12 +3,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use compact_str::CompactString;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use trunklog_storage::event::{Event, Micros, Source, now, parse_time};
+use trunklog_storage::event::{Event, Headers, Micros, Source, now, parse_time};
 use trunklog_storage::fact::MAX_KEY_BYTES;
-use trunklog_storage::sorted_map::SortedMap;
 
 use crate::accept::is_kept_header;
 
@@ -42,13 +42,13 @@ pub struct Line<'a> {
     id: String,
     source: String,
     #[serde(rename = "type")]
-    kind: String,
+    kind: CompactString,
     time: Option<String>,
     datacontenttype: Option<String>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     data_base64: Option<String>,
-    method: Option<String>,
+    method: Option<CompactString>,
     path: Option<String>,
     query: Option<String>,
     headers: Option<Value>,
@@ -155,7 +155,7 @@ fn payload(data: Option<&RawValue>, base64: Option<&str>, body: &Bytes) -> Resul
 }
 
 /// JSON text of an object, or the object itself.
-fn headers(value: Value) -> Result<SortedMap<String, String>, &'static str> {
+fn headers(value: Value) -> Result<Headers, &'static str> {
     const ERROR: &str = "`headers` is not an object of texts";
     let value = match value {
         Value::String(text) => serde_json::from_str(&text).map_err(|_| ERROR)?,
@@ -163,9 +163,9 @@ fn headers(value: Value) -> Result<SortedMap<String, String>, &'static str> {
     };
     let Value::Object(object) = value else { return Err(ERROR) };
     let text = |(name, value): (String, Value)| match value {
-        Value::String(value) => Ok((name.to_ascii_lowercase(), value)),
+        Value::String(value) => Ok((name.to_ascii_lowercase().into(), value)),
         _ => Err(ERROR),
     };
-    let all = object.into_iter().map(text).collect::<Result<SortedMap<_, _>, _>>()?;
+    let all = object.into_iter().map(text).collect::<Result<Headers, _>>()?;
     Ok(all.into_iter().filter(|(name, _)| is_kept_header(name)).collect())
 }

@@ -18,7 +18,7 @@ fn a_structured_event_keeps_its_id_and_time() {
     assert_eq!(event.received_at, 1_767_323_045_000_006);
     assert_eq!(&event.payload[..], b"event=HungUp&call_id=c");
     assert_eq!(event.path.as_deref(), Some("/in/placetel"));
-    assert_eq!(event.headers.keys().map(String::as_str).collect::<Vec<_>>(), ["host"]);
+    assert_eq!(event.headers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["host"]);
     assert!(event.structured && event.error.is_none());
 }
 

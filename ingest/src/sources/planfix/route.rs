@@ -34,7 +34,7 @@ async fn take(state: &IngestState, request: Request) -> Result<Response, Refusal
     let settings = state.settings.load();
     let limit = settings.limits.message_bytes;
     let inbound = Inbound::read(state, request, Source::Planfix, limit, &TOKEN_FIELDS).await?;
-    if !matches!(inbound.media_type().as_str(), "" | "application/x-www-form-urlencoded") {
+    if !matches!(&*inbound.media_type(), "" | "application/x-www-form-urlencoded") {
         return Err(Refusal::UnsupportedMediaType("a form is taken here".to_owned()));
     }
     if inbound.is_empty() {

@@ -16,13 +16,13 @@ const MORNING: i64 = 1_736_496_900_000_000;
 fn event(kind: &str, query: &str, body: &str) -> Event {
     Event {
         id: new_event_id(),
-        tenant: "acme".to_owned(),
+        tenant: "acme".into(),
         source: Source::Voispeed,
-        kind: kind.to_owned(),
+        kind: kind.into(),
         received_at: RECEIVED,
         subject: None,
         structured: false,
-        method: Some("GET".to_owned()),
+        method: Some("GET".into()),
         path: Some("/in/voispeed/event".to_owned()),
         query: (!query.is_empty()).then(|| query.to_owned()),
         headers: SortedMap::new(),

@@ -41,10 +41,9 @@ pub(super) fn is_between_extensions(state: &CallState) -> bool {
 
 /// VOIspeed: a user calls, and no line to the outside is called.
 pub(super) fn between_entities(state: &CallState) -> Option<&'static str> {
-    let is_line = |key: &String| key.starts_with("2:");
     let mut called = state.legs.keys().filter(|key| is_entity(key)).peekable();
     called.peek()?;
-    let internal = calling_entity(state).is_some_and(is_person) && !called.any(is_line);
+    let internal = calling_entity(state).is_some_and(is_person) && !called.any(|key| key.starts_with("2:"));
     internal.then_some("internal")
 }
 

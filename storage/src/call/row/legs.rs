@@ -11,7 +11,7 @@ impl<'a> View<'a> {
     pub(super) fn legs(&self, row: &CallRow) -> Vec<LegRow> {
         let legs = &self.state.legs;
         if legs.is_empty() {
-            let mut leg = LegRow { leg_key: "0".to_owned(), disposition: "unknown", ..LegRow::default() };
+            let mut leg = LegRow { leg_key: "0".into(), disposition: "unknown", ..LegRow::default() };
             inherit(&mut leg, row);
             return vec![leg];
         }
@@ -41,17 +41,17 @@ impl<'a> View<'a> {
             if counts { span(answered_at, ended_at).filter(|ms| *ms >= 0) } else { None }
         };
         LegRow {
-            leg_key: key.to_owned(),
-            endpoint: leg.get(Text::Endpoint).map(str::to_owned),
-            endpoint_name: leg.get(Text::EndpointName).map(str::to_owned),
-            direction: leg.get(Text::Direction).unwrap_or(self.direction).to_owned(),
+            leg_key: key.into(),
+            endpoint: leg.get(Text::Endpoint).map(Into::into),
+            endpoint_name: leg.get(Text::EndpointName).map(Into::into),
+            direction: leg.get(Text::Direction).unwrap_or(self.direction).into(),
             started_at: at(leg.start),
             ringing_at: at(leg.ringing),
             answered_at,
             ended_at,
             talk_ms: talk.or_else(talked),
             disposition: outcome.as_str(self.inbound),
-            disposition_raw: leg.get(Text::DispositionRaw).map(str::to_owned),
+            disposition_raw: leg.get(Text::DispositionRaw).map(Into::into),
             cause_q850: leg.get_number(Number::CauseQ850),
         }
     }

@@ -1,5 +1,7 @@
 //! How a call and its legs ended: what closes a call, whose outcome counts, who released it.
 
+use compact_str::CompactString;
+
 use super::View;
 use super::direction::calling_entity;
 use super::times::at;
@@ -124,16 +126,16 @@ impl<'a> View<'a> {
         if self.state.legs.len() == 1 { self.state.legs.values().next() } else { None }
     }
 
-    pub(super) fn raw(&self, answering: Option<&Track>) -> Option<String> {
+    pub(super) fn raw(&self, answering: Option<&Track>) -> Option<CompactString> {
         let of_legs = || {
             let best = self.state.legs.values().filter(|leg| leg.get(Text::DispositionRaw).is_some());
             answering.or_else(|| best.max_by_key(|leg| (self.leg_outcome(leg), leg.get(Text::DispositionRaw))))
         };
         let call = self.state.call.get(Text::DispositionRaw);
-        call.or_else(|| of_legs().and_then(|leg| leg.get(Text::DispositionRaw))).map(str::to_owned)
+        call.or_else(|| of_legs().and_then(|leg| leg.get(Text::DispositionRaw))).map(CompactString::from)
     }
 
-    pub(super) fn released_by(&self, answering: Option<&Track>) -> String {
+    pub(super) fn released_by(&self, answering: Option<&Track>) -> CompactString {
         let leg = || {
             if self.kazoo() && self.state.call.has(Mark::ALeg) {
                 return None;
@@ -142,7 +144,7 @@ impl<'a> View<'a> {
             answering.and_then(|leg| leg.get(Text::ReleasedBy)).or(named)
         };
         let named = self.state.call.get(Text::ReleasedBy).or_else(leg);
-        named.or_else(|| self.releasing_side()).unwrap_or("unknown").to_owned()
+        named.or_else(|| self.releasing_side()).unwrap_or("unknown").into()
     }
 
     /// The side of the entity that hung up last.
@@ -150,7 +152,7 @@ impl<'a> View<'a> {
         let CallState { releases, legs, .. } = self.state;
         let (entity, _) = releases.iter().max_by_key(|(entity, stamp)| (stamp.0, stamp.1, *entity))?;
         let caller = calling_entity(self.state);
-        match (caller == Some(entity.as_str()), legs.contains_key(entity)) {
+        match (caller == Some(entity.as_str()), legs.contains_key(entity.as_str())) {
             (true, false) => Some("caller"),
             (false, true) => Some("callee"),
             (false, false) => caller.map(|_| "callee"),

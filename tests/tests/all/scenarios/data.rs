@@ -86,13 +86,13 @@ impl Scenario {
         let (content_type, payload) = message.stored();
         Event {
             id: format!("{}-{}-{index}", self.source, self.name),
-            tenant: tenant.to_owned(),
+            tenant: tenant.into(),
             source: self.source,
-            kind: message.kind(self.source),
+            kind: message.kind(self.source).into(),
             received_at: message.at,
             subject: None,
             structured: false,
-            method: Some(message.method.clone()),
+            method: Some(message.method.as_str().into()),
             path: Some(message.path.clone()),
             query: message.query.clone(),
             headers: Default::default(),

@@ -8,13 +8,13 @@ use trunklog_storage::fact::Decoder;
 /// The visible columns of a call.
 pub fn row(state: &CallState, decoder: &dyn Decoder, tenant: &str, source: Source, key: &str) -> Value {
     let row = state.row(tenant, source);
-    let e164 = |number: &Option<String>| number.as_deref().and_then(|number| decoder.e164(tenant, source, number));
+    let e164 = |number: Option<&str>| number.and_then(|number| decoder.e164(tenant, source, number));
     let mut shown = texts(&row);
     shown.extend(values(&row));
     shown.insert("source".to_owned(), json!(source.as_str()));
     shown.insert("call_key".to_owned(), json!(key));
-    shown.insert("from_e164".to_owned(), json!(e164(&row.from_number)));
-    shown.insert("to_e164".to_owned(), json!(e164(&row.to_number)));
+    shown.insert("from_e164".to_owned(), json!(e164(row.from_number.as_deref())));
+    shown.insert("to_e164".to_owned(), json!(e164(row.to_number.as_deref())));
     Value::Object(shown)
 }
 

@@ -218,16 +218,16 @@ fn the_upload_route_ends_where_the_name_begins() {
 fn event(source: Source, path: &str, query: Option<&str>, upload: &Upload) -> Event {
     Event {
         id: new_event_id(),
-        tenant: "acme".to_owned(),
+        tenant: "acme".into(),
         source,
-        kind: format!("{source}.recording"),
+        kind: format!("{source}.recording").into(),
         received_at: RECEIVED,
         subject: None,
         structured: false,
-        method: Some("PUT".to_owned()),
+        method: Some("PUT".into()),
         path: Some(format!("/in/REDACTED/{source}/recordings/{path}")),
         query: query.map(str::to_owned),
-        headers: SortedMap::from([("content-type".to_owned(), "audio/mpeg".to_owned())]),
+        headers: SortedMap::from([("content-type".into(), "audio/mpeg".to_owned())]),
         content_type: Some(UPLOAD_TYPE.to_owned()),
         error: None,
         payload: Bytes::from(serde_json::to_vec(upload).expect("is JSON")),
@@ -307,7 +307,7 @@ fn a_recording_is_the_same_only_with_all_that_makes_it() {
         event(Source::Virtualpbx, path, None, &bytes_of("aa")),
         upload(path, Some("recording_id=r")),
         upload("call_recording_abd.mp3", None),
-        Event { tenant: "other".to_owned(), ..upload(path, None) },
+        Event { tenant: "other".into(), ..upload(path, None) },
     ];
     for other in &others {
         let (different, _, decoded) = recording(other);

@@ -44,7 +44,7 @@ fn an_accepted_call() {
     assert_eq!(state.call.answer, Some(Stamp(Rank::Receipt, AT)));
     assert_eq!(state.legs["p@h"].answer, Some(Stamp(Rank::Receipt, AT)));
     // Without a direction it is `in`, as a guess.
-    assert_eq!(state.call.text[&Text::Direction], Ranked(Rank::Guess, "in".to_owned()));
+    assert_eq!(state.call.text[&Text::Direction], Ranked(Rank::Guess, "in".into()));
 }
 
 #[test]
