@@ -97,7 +97,8 @@ impl Client {
                 config.data_dir.display()
             )));
         }
-        let opened = Opened::open(config, tokio::runtime::Handle::current()).await.map_err(|error| match error {
+        let here = tokio::runtime::Handle::current();
+        let opened = Opened::open(config, here.clone(), here.into()).await.map_err(|error| match error {
             Error::Storage(trunklog_storage::error::Error::Conflict(_)) => Error::Held(config.data_dir.clone()),
             error => error,
         })?;

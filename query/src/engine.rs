@@ -16,6 +16,7 @@ use crate::guard::{Environment, Gate};
 use crate::moment::{AsOf, Moment};
 use crate::pins::Pins;
 use crate::session::{Session, template};
+use crate::workers::Workers;
 
 /// Whose rows may be read. One value decides for all protocols.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Default for QueryLimits {
 pub(crate) struct Shared {
     pub archive: Archive,
     pub limits: QueryLimits,
-    pub runtime: Handle,
+    pub workers: Workers,
     pub template: Arc<SessionState>,
     pub environment: Environment,
     pub gate: Gate,
@@ -78,13 +79,14 @@ pub struct QueryEngine {
 }
 
 impl QueryEngine {
-    /// An engine over this archive whose queries run on `runtime`.
-    pub fn new(archive: Archive, limits: QueryLimits, runtime: Handle) -> QueryEngine {
+    /// An engine over this archive whose queries run on `workers`.
+    pub fn new(archive: Archive, limits: QueryLimits, workers: impl Into<Workers>) -> QueryEngine {
+        let workers = workers.into();
         let environment = Environment::new(limits.memory_bytes);
         let template = Arc::new(template(environment.runtime()));
         let gate = Gate::new(limits.concurrent, limits.queued);
         let pins = Pins::default();
-        QueryEngine { shared: Arc::new(Shared { archive, limits, runtime, template, environment, gate, pins }) }
+        QueryEngine { shared: Arc::new(Shared { archive, limits, workers, template, environment, gate, pins }) }
     }
 
     /// The archive that is read.
@@ -97,9 +99,9 @@ impl QueryEngine {
         &self.shared.limits
     }
 
-    /// Where queries run.
+    /// Where what begins now runs.
     pub fn runtime(&self) -> &Handle {
-        &self.shared.runtime
+        self.shared.workers.handle()
     }
 
     /// Waits until this offset is visible.
@@ -195,7 +197,7 @@ impl QueryEngine {
         &self,
         work: impl Future<Output = Result<T, trunklog_storage::error::Error>> + Send + 'static,
     ) -> Result<T, QueryError> {
-        let outcome = self.shared.runtime.spawn(work).await;
+        let outcome = self.runtime().spawn(work).await;
         Ok(outcome.map_err(|error| QueryError::Internal(error.to_string()))??)
     }
 }

@@ -12,9 +12,11 @@ mod pins;
 mod rest;
 mod session;
 mod tables;
+mod workers;
 
 pub use engine::{Access, QueryEngine, QueryLimits};
 pub use error::{Limit, QueryError};
 pub use moment::{AsOf, Moment};
 pub use rest::{QueryState, recordings, router};
 pub use session::{Collected, Running, Session};
+pub use workers::Workers;

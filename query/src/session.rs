@@ -109,7 +109,7 @@ impl Session {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let work = Work { session: self.clone(), sql: sql.to_owned(), parameters, sender };
-        let task = AbortOnDropHandle::new(self.shared.runtime.spawn(work.run(permit)));
+        let task = AbortOnDropHandle::new(self.shared.workers.handle().spawn(work.run(permit)));
         let mut receiver = Receiver { receiver, deadline, seconds, _task: task };
         match receiver.next().await? {
             Item::Schema(schema) => Ok(Running { schema, receiver, ended: false }),

@@ -33,7 +33,7 @@ use trunklog_ingest::IngestState;
 use trunklog_ingest::fetch::FetchQueue;
 use trunklog_ingest::settings::SharedSettings;
 use trunklog_query::recordings::RecordingCache;
-use trunklog_query::{QueryEngine, QueryState};
+use trunklog_query::{QueryEngine, QueryState, Workers};
 use trunklog_storage::archive::Archive;
 use trunklog_storage::keys::{Keys, NewKey};
 use trunklog_storage::linker;
@@ -45,6 +45,7 @@ use crate::error::Error;
 use crate::output;
 pub use keys::shown as shown_key;
 use problem::Problem;
+use runtimes::Background;
 
 /// Requests under way have this long to finish.
 const DRAIN_TIME: Duration = Duration::from_secs(30);
@@ -76,8 +77,9 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Takes the data directory's lock, recovers, and reads the keys.
-    pub async fn open(config: &Checked, background: Handle) -> Result<Opened, Error> {
+    /// Takes the data directory's lock, recovers, and reads the keys. Queries run on `workers`, other work that may
+    /// take all cores on `background`.
+    pub async fn open(config: &Checked, background: Handle, workers: Workers) -> Result<Opened, Error> {
         let settings = SharedSettings::new(config.settings.clone());
         let decoder = trunklog_ingest::adapters(settings.clone());
         directory::make(&config.data_dir)?;
@@ -85,7 +87,7 @@ impl Opened {
         // After the archive: whoever has the log's lock may empty the folder of unfinished uploads.
         let media = Media::open(config.media.clone())?;
         let keys = Keys::open(&config.data_dir)?;
-        let engine = Arc::new(QueryEngine::new(archive.clone(), config.query.clone(), background.clone()));
+        let engine = Arc::new(QueryEngine::new(archive.clone(), config.query.clone(), workers));
         let fetcher = FetchQueue::start(archive.clone(), media.clone(), settings.clone(), background.clone());
         let for_links = settings.clone();
         let query = QueryState {
@@ -133,9 +135,9 @@ pub fn run(overrides: &Overrides, with_demo: bool) -> Result<(), Error> {
     let config = overrides.load()?;
     check(&config)?;
     let serving = runtimes::serving()?;
-    let background = runtimes::background()?;
-    let outcome = serving.block_on(serve(config, overrides.clone(), with_demo, background.handle().clone()));
-    background.shutdown_timeout(Duration::from_secs(2));
+    let background = Background::start()?;
+    let outcome = serving.block_on(serve(config, overrides.clone(), with_demo, &background));
+    background.shutdown(Duration::from_secs(2));
     serving.shutdown_timeout(Duration::from_secs(2));
     outcome
 }
@@ -161,12 +163,12 @@ fn check(config: &Checked) -> Result<(), Error> {
     Ok(())
 }
 
-async fn serve(config: Checked, overrides: Overrides, with_demo: bool, background: Handle) -> Result<(), Error> {
+async fn serve(config: Checked, overrides: Overrides, with_demo: bool, background: &Background) -> Result<(), Error> {
     let handle = metrics::start();
     // Before the archive, so that a taken address costs no recovery; nobody is answered before it is open.
     let network = listener::bind(config.listen).map_err(Error::io(format!("listening on {}", config.listen)))?;
     let address = network.local_addr().map_err(Error::io("asking for the address"))?;
-    let mut opened = Opened::open(&config, background).await?;
+    let mut opened = Opened::open(&config, background.lower.handle().clone(), background.workers()).await?;
     opened.state.metrics = handle.clone();
     let socket = socket::bind(&config.data_dir)?;
     print_first_key(&opened.state.keys)?;

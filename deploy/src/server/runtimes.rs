@@ -1,14 +1,19 @@
-//! Two runtimes: one that serves, and one of lower priority for SQL, so that a heavy query never costs a sender time.
+//! Three runtimes: one that serves, and two of lower priority for SQL, so that a heavy query never costs a sender time.
 
+use std::time::Duration;
+
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::runtime::{Builder, Runtime};
+use trunklog_query::Workers;
 
 use crate::error::Error;
 
 /// Niceness of background threads.
 const BACKGROUND_PRIORITY: i32 = 10;
 
-/// Threads for the short work on disk that requests wait for. Syncs that wait together share a journal commit, so more
-/// would not be faster; each has a heap and a stack, which outweigh the buffers of the upload that it syncs.
+/// Threads for the short work on disk that requests wait for; each has a heap and a stack of its own.
 const DISK_THREADS: usize = 64;
 
 /// For requests, and for the archive's own tasks.
@@ -17,13 +22,46 @@ pub fn serving() -> Result<Runtime, Error> {
 }
 
 /// For SQL and other work that may take all cores.
-pub fn background() -> Result<Runtime, Error> {
-    build(Builder::new_multi_thread().thread_name("background").on_thread_start(|| {
-        // Absolute, not relative: threads of the blocking pool inherit the niceness of the worker that made them.
-        if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_PRIORITY) {
-            tracing::debug!(%error, "background threads keep normal priority");
-        }
-    }))
+pub struct Background {
+    /// Its threads give way to others, and get their share.
+    pub lower: Runtime,
+    /// Its threads run when no others want to.
+    idle: Runtime,
+}
+
+impl Background {
+    /// Begins the threads.
+    pub fn start() -> Result<Background, Error> {
+        let lower = build(Builder::new_multi_thread().thread_name("background").on_thread_start(be_nice))?;
+        let idle = build(Builder::new_multi_thread().thread_name("idle").on_thread_start(be_idle))?;
+        Ok(Background { lower, idle })
+    }
+
+    /// For queries.
+    pub fn workers(&self) -> Workers {
+        Workers::new(self.idle.handle().clone(), self.lower.handle().clone())
+    }
+
+    /// Ends the threads; what runs on them has a moment to end.
+    pub fn shutdown(self, patience: Duration) {
+        self.idle.shutdown_timeout(patience);
+        self.lower.shutdown_timeout(patience);
+    }
+}
+
+fn be_nice() {
+    // Absolute, not relative: threads of the blocking pool inherit the niceness of the worker that made them.
+    if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_PRIORITY) {
+        tracing::debug!(%error, "background threads keep normal priority");
+    }
+}
+
+fn be_idle() {
+    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
+        tracing::debug!(?error, "threads for SQL are not idle ones, but nice");
+        be_nice();
+    }
 }
 
 fn build(builder: &mut Builder) -> Result<Runtime, Error> {

@@ -57,7 +57,7 @@ pub(super) async fn run(archive: Weak<Inner>) {
         }
         let due = inner.tail_bytes.load(Ordering::Relaxed) >= inner.config.fold_bytes;
         let quiet = looked.elapsed() >= LOOK_FOR_QUIET_DAYS && inner.has_parts();
-        if !(due || quiet || inner.is_old(interval)) {
+        if !(due || quiet || inner.is_old(interval).await) {
             continue;
         }
         looked = Instant::now();
@@ -109,10 +109,14 @@ impl Archive {
 }
 
 impl Inner {
-    fn is_old(&self, interval: Duration) -> bool {
-        let sequencer = self.sequencer.lock();
-        let oldest = sequencer.tail.oldest();
-        oldest.map_or(sequencer.folded() < sequencer.last, |since: Instant| since.elapsed() >= interval)
+    async fn is_old(&self, interval: Duration) -> bool {
+        let sequencer = Arc::clone(&self.sequencer);
+        let is_old = move || {
+            let sequencer = sequencer.lock();
+            let oldest = sequencer.tail.oldest();
+            oldest.map_or(sequencer.folded() < sequencer.last, |since: Instant| since.elapsed() >= interval)
+        };
+        self.foreground.run(is_old).await.unwrap_or_default()
     }
 
     fn has_parts(&self) -> bool {

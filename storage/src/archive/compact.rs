@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::fold::{BATCH_ROWS, merge};
-use super::landed::remember;
+use super::landed::Present;
 use super::projection::{Exchange, Projected, home_key};
 use super::store::{Store, Tables};
 use crate::call::CallState;
@@ -62,16 +62,14 @@ impl Store {
             self.join_small_files::<CallState>(tables).await?;
             self.join_small_files::<RecordingState>(tables).await?;
             if tables.events.join_small_files(&self.session, Order::Along("offset")).await? {
-                let provider = tables.events.provider().await?;
-                self.sequencer.lock().events = provider;
+                self.show_events(tables).await?;
             }
         }
         let keep =
             chrono::Duration::from_std(self.config.keep_superseded).unwrap_or_else(|_| chrono::Duration::days(1));
         // After maintenance the commits that an older provider reads may be gone.
         if tables.events.maintain(keep).await? {
-            let provider = tables.events.provider().await?;
-            self.sequencer.lock().events = provider;
+            self.show_events(tables).await?;
         }
         self.maintain::<CallState>(tables, keep).await?;
         self.maintain::<RecordingState>(tables, keep).await
@@ -80,9 +78,18 @@ impl Store {
     async fn maintain<S: Projected>(&self, tables: &mut Tables, keep: chrono::Duration) -> Result<(), Error> {
         let table = &mut S::lane(tables).table;
         if table.maintain(keep).await? {
-            let provider = table.provider().await?;
-            S::of_mut(&mut self.sequencer.lock()).table = provider;
+            let (provider, sequencer) = (table.provider().await?, Arc::clone(&self.sequencer));
+            let show = move || std::mem::replace(&mut S::of_mut(&mut sequencer.lock()).table, provider);
+            drop(self.foreground.run(show).await?);
         }
+        Ok(())
+    }
+
+    /// Queries read the table of now from now on.
+    async fn show_events(&self, tables: &Tables) -> Result<(), Error> {
+        let (provider, sequencer) = (tables.events.provider().await?, Arc::clone(&self.sequencer));
+        let show = move || std::mem::replace(&mut sequencer.lock().events, provider);
+        drop(self.foreground.run(show).await?);
         Ok(())
     }
 
@@ -97,10 +104,9 @@ impl Store {
     async fn join_small_files<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
         let lane = S::lane(tables);
         if lane.table.join_small_files(&self.session, Order::By(&["tenant", S::TIME, S::ID])).await? {
-            let provider = lane.table.provider().await?;
-            let mut sequencer = self.sequencer.lock();
-            S::of_mut(&mut sequencer).table = provider;
-            remember(S::of_mut(&mut sequencer), lane.table.pinned(), self.config.keep_superseded);
+            let (present, sequencer) =
+                (Present::of(lane, self.config.keep_superseded).await?, Arc::clone(&self.sequencer));
+            drop(self.foreground.run(move || present.show(S::of_mut(&mut sequencer.lock()))).await?);
         }
         Ok(())
     }

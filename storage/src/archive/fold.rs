@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::duplicates::{Duplicates, Stored};
 use super::keyer::Keyer;
+use super::lock::Lock;
 use super::projection::{Attempt, Dirty, Projected};
 use super::sequencer::Sequencer;
 use super::store::{Store, Tables};
@@ -157,10 +157,10 @@ impl Seen {
 }
 
 /// The deliveries that the index of fingerprints lacks, and their highest receipt time.
-fn unwritten(sequencer: &Mutex<Sequencer>, until: Offset) -> (Vec<Stored>, Micros) {
+fn unwritten(sequencer: &Lock<Sequencer>, until: Offset) -> (Vec<Stored>, Micros) {
     let (mut deliveries, mut all, mut stamp) = (Vec::new(), 0, Micros::MIN);
     loop {
-        let (some, read, latest) = sequencer.lock().duplicates.unwritten(until, all, NOTED_AT_ONCE);
+        let (some, read, latest) = sequencer.lock_again().duplicates.unwritten(until, all, NOTED_AT_ONCE);
         if read == 0 {
             return (deliveries, stamp);
         }
@@ -262,13 +262,13 @@ impl Store {
         let (sequencer, runs) = (Arc::clone(&self.sequencer), tables.fingerprints.view());
         let release = move || {
             let mut locked = sequencer.lock();
-            locked.events = provider;
+            let shown = std::mem::replace(&mut locked.events, provider);
             locked.events_watermark = Some(until);
             let before = locked.duplicates.release(until, latest, runs);
-            let released = (before, locked.tail.release(until));
+            let released = (shown, before, locked.tail.release(until));
             let bytes = locked.tail.bytes();
             drop(locked);
-            while sequencer.lock().duplicates.forget(NOTED_AT_ONCE) {}
+            while sequencer.lock_again().duplicates.forget(NOTED_AT_ONCE) {}
             (released, bytes)
         };
         let (released, bytes) = self.foreground.run(release).await?;

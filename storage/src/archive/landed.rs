@@ -67,10 +67,10 @@ impl Store {
             drop(locked);
             let mut done = Vec::with_capacity(attempt.whole.len());
             for ids in attempt.whole.chunks(NOTED_AT_ONCE) {
-                done.extend(S::of_mut(&mut sequencer.lock()).has_first_rows(ids));
+                done.extend(S::of_mut(&mut sequencer.lock_again()).has_first_rows(ids));
             }
             for ids in attempt.parts.chunks(NOTED_AT_ONCE) {
-                S::of_mut(&mut sequencer.lock()).has_parts(ids);
+                S::of_mut(&mut sequencer.lock_again()).has_parts(ids);
             }
             (before, done)
         };
@@ -105,7 +105,7 @@ impl Store {
             drop(locked);
             let ids: HashSet<&Arc<str>> = exchange.with_parts.iter().map(|(id, _)| id).collect();
             let ids: Vec<Arc<str>> = ids.into_iter().cloned().collect();
-            let done = ids.chunks(NOTED_AT_ONCE).map(|some| S::of_mut(&mut sequencer.lock()).has_no_parts(some));
+            let done = ids.chunks(NOTED_AT_ONCE).map(|some| S::of_mut(&mut sequencer.lock_again()).has_no_parts(some));
             (before, done.collect::<Vec<_>>())
         };
         let released = self.foreground.run(note).await?;
@@ -116,7 +116,7 @@ impl Store {
 }
 
 /// A table and its index as they are after a commit.
-struct Present {
+pub(super) struct Present {
     table: Arc<dyn TableProvider>,
     homes: View<HOME_BYTES>,
     version: Version,
@@ -124,16 +124,16 @@ struct Present {
 }
 
 impl Present {
-    async fn of(lane: &Lane, keep_superseded: Duration) -> Result<Present, Error> {
+    pub async fn of(lane: &Lane, keep_superseded: Duration) -> Result<Present, Error> {
         let table = lane.table.provider().await?;
         Ok(Present { table, homes: lane.homes.view(), version: lane.table.pinned(), keep_superseded })
     }
 
-    /// Queries read these from now on; gives the index of before, to be dropped.
-    fn show<S>(self, projection: &mut Projection<S>) -> View<HOME_BYTES> {
-        projection.table = self.table;
+    /// Queries read these from now on; gives those of before, to be dropped.
+    pub fn show<S>(self, projection: &mut Projection<S>) -> (Arc<dyn TableProvider>, View<HOME_BYTES>) {
         remember(projection, self.version, self.keep_superseded);
-        std::mem::replace(&mut projection.homes, self.homes)
+        let table = std::mem::replace(&mut projection.table, self.table);
+        (table, std::mem::replace(&mut projection.homes, self.homes))
     }
 }
 

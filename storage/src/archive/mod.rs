@@ -21,6 +21,7 @@ mod foreground;
 mod hash;
 mod keyer;
 mod landed;
+mod lock;
 mod looked_up;
 mod overlay;
 mod patient;

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use datafusion::catalog::TableProvider;
 use futures::{StreamExt, TryStreamExt};
-use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
 use super::compact::Scope;
 use super::duplicates::Duplicates;
+use super::lock::Lock;
 use super::projection::Projection;
 use super::sequencer::Sequencer;
 use super::snapshot::arrival;
@@ -95,7 +95,7 @@ impl Scratch {
         let store = Store {
             config,
             decoder: Arc::clone(&inner.decoder),
-            sequencer: Arc::new(Mutex::new(sequencer)),
+            sequencer: Arc::new(Lock::new(sequencer)),
             foreground: inner.foreground.clone(),
             tables: tokio::sync::Mutex::new(tables),
             session: inner.session.clone(),

@@ -229,14 +229,17 @@ async fn complete<S: Projected>(inner: &Inner) -> Result<(), Error> {
         (projection.lacking.clone(), projection.lacking_days(), Arc::clone(&projection.table))
     };
     let stored = stored_rows(inner, &table, &lacking, Some(&days)).await?;
-    let mut sequencer = inner.sequencer.lock();
-    let projection = S::of_mut(&mut sequencer);
-    // If a fold or swap came between, what was read may be of before it: the caller tries again.
-    if Arc::ptr_eq(&projection.table, &table) {
-        projection.supply(stored);
-        projection.lacking.retain(|id| !lacking.contains(id));
-    }
-    Ok(())
+    let sequencer = Arc::clone(&inner.sequencer);
+    let supply = move || {
+        let mut sequencer = sequencer.lock();
+        let projection = S::of_mut(&mut sequencer);
+        // If a fold or swap came between, what was read may be of before it: the caller tries again.
+        if Arc::ptr_eq(&projection.table, &table) {
+            projection.supply(stored);
+            projection.lacking.retain(|id| !lacking.contains(id));
+        }
+    };
+    inner.foreground.run(supply).await
 }
 
 /// More ids than this are picked out of what is read: a condition of thousands would be walked in recursion.

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::foreground::Foreground;
+use super::lock::Lock;
 use super::restore::{READ_BYTES, catch_up, restore};
 use super::sequencer::{Arrived, Sequencer};
 use super::store::{Store, Tables};
@@ -80,7 +81,7 @@ impl Archive {
                 config,
                 decoder,
                 tail_bytes: AtomicU64::new(sequencer.tail.bytes()),
-                sequencer: Arc::new(Mutex::new(sequencer)),
+                sequencer: Arc::new(Lock::new(sequencer)),
                 foreground: Foreground::start()?,
                 tables: tokio::sync::Mutex::new(tables),
                 session,

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use datafusion::prelude::SessionContext;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::ArchiveConfig;
 use super::duplicates::{Aside, DELIVERY_BYTES};
 use super::foreground::Foreground;
 use super::keyer::Keyer;
+use super::lock::Lock;
 use super::projection::Lane;
 use super::sequencer::Sequencer;
 use crate::durable_file;
@@ -121,7 +121,7 @@ impl CheckpointFile {
 pub(crate) struct Store {
     pub config: ArchiveConfig,
     pub decoder: Arc<dyn Decoder>,
-    pub sequencer: Arc<Mutex<Sequencer>>,
+    pub sequencer: Arc<Lock<Sequencer>>,
     /// Where the background does what it does under that lock, if it is more than a moment's work.
     pub foreground: Foreground,
     pub tables: tokio::sync::Mutex<Tables>,

@@ -25,6 +25,8 @@ const FRAME_MAGIC: u32 = 0x4d52_4654;
 const FRAME_HEADER: usize = 24;
 /// Where frames begin.
 pub(super) const HEADER_BYTES: u64 = 4096;
+/// What file systems write in.
+const BLOCK_BYTES: u64 = 4096;
 
 /// Where a frame stands.
 #[derive(Clone, Copy, Debug)]
@@ -160,10 +162,14 @@ impl Segment {
         let crc = crc32c::crc32c_append(self.seed, &frame[8..]);
         frame[4..8].copy_from_slice(&crc.to_le_bytes());
         frame.resize(frame.len().next_multiple_of(8), 0);
+        let end = self.end + frame.len() as u64;
+        // Whole blocks: of one that is written in part, and is not in the kernel's memory, the rest would be read first.
+        let whole = end.next_multiple_of(BLOCK_BYTES).min(self.capacity) - self.end;
+        frame.resize(usize::try_from(whole).map_err(std::io::Error::other)?, 0);
         self.file.write_all_at(&frame, self.end)?;
         self.file.sync_data()?;
         self.frames.push(FrameAt { first, count, position: self.end });
-        self.end += frame.len() as u64;
+        self.end = end;
         Ok(())
     }
 

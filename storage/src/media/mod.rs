@@ -28,6 +28,7 @@ mod receive;
 mod stored;
 mod sweep;
 mod temporary;
+mod threads;
 mod tree;
 mod waveform;
 
@@ -43,6 +44,7 @@ pub use stored::{Stored, StoredReader};
 use crate::error::{Context, Error};
 use object_key::ObjectKey;
 use pack::Packer;
+use threads::Threads;
 use tree::Tree;
 
 /// After so many bytes, of all uploads together, the free space is looked at again.
@@ -71,6 +73,7 @@ struct Inner {
     config: MediaConfig,
     tree: Arc<Tree>,
     packer: Packer,
+    threads: Threads,
     claims: Arc<claim::Claims>,
     /// Written by all uploads since the free space was last found sufficient.
     unchecked_bytes: AtomicU64,
@@ -86,7 +89,8 @@ impl Media {
         let tree = Arc::new(Tree::open(&config.data_dir)?);
         tree.empty_temporary()?;
         let packer = Packer::start(Arc::clone(&tree))?;
-        let inner = Inner { config, tree, packer, claims: Arc::default(), unchecked_bytes: AtomicU64::new(0) };
+        let (threads, claims) = (Threads::start()?, Arc::default());
+        let inner = Inner { config, tree, packer, threads, claims, unchecked_bytes: AtomicU64::new(0) };
         Ok(Media { inner: Arc::new(inner) })
     }
 

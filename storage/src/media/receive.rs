@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::task::JoinHandle;
 
 use super::keep::{Place, keep};
 use super::temporary::Temporary;
-use super::{Media, blocking, joined, write_failed};
+use super::threads::Task;
+use super::{Media, write_failed};
 use crate::error::Error;
 use crate::event::hex;
 
@@ -26,7 +26,7 @@ pub struct Receiver {
     gathered: Vec<u8>,
     bytes: u64,
     /// The part on disk, while its last piece is written; `None` until the upload is no longer small.
-    writing: Option<JoinHandle<Result<Spill, Error>>>,
+    writing: Option<Task<Result<Spill, Error>>>,
     /// A write failed or was given up half way: what came is not whole.
     broken: bool,
 }
@@ -105,8 +105,8 @@ impl Receiver {
             (hex(&Sha256::digest(&self.gathered)), Body::Memory(self.gathered))
         } else {
             self.spill().await?;
-            let Some(writing) = self.writing.take() else { return Err(Error::Closed) };
-            let spill = joined(writing.await)?;
+            let Some(mut writing) = self.writing.take() else { return Err(Error::Closed) };
+            let spill = writing.done().await?;
             (hex(&spill.hash.finalize()), Body::Disk(spill.temporary))
         };
         Ok(Received { sha256, bytes: self.bytes, media: self.media, body })
@@ -117,7 +117,7 @@ impl Receiver {
         let before = match &mut self.writing {
             // Waited for in place: a write that is given up loses nothing of what is on disk.
             Some(writing) => {
-                let written = joined(writing.await);
+                let written = writing.done().await;
                 self.writing = None;
                 Some(written?)
             }
@@ -125,7 +125,7 @@ impl Receiver {
         };
         let piece = std::mem::take(&mut self.gathered);
         let media = self.media.clone();
-        self.writing = Some(tokio::task::spawn_blocking(move || {
+        self.writing = Some(self.media.inner.threads.begin(move || {
             let spill = before.map_or_else(|| Spill::begin(media), Ok)?;
             spill.append(&piece)
         }));
@@ -176,7 +176,8 @@ impl Received {
             Body::Memory(bytes) => self.media.inner.packer.keep(place, self.sha256, bytes).await,
             Body::Disk(temporary) => {
                 let tree = Arc::clone(&self.media.inner.tree);
-                blocking(move || keep(&tree, temporary, place, &self.sha256)).await
+                let work = move || keep(&tree, temporary, place, &self.sha256);
+                self.media.inner.threads.begin(work).done().await
             }
         }
     }
