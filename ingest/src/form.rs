@@ -9,6 +9,9 @@ use trunklog_storage::event::Event;
 
 use crate::accept::media_type;
 
+/// For more pairs than any sender's form has, no room is made before they are read.
+const MOST_RESERVED: usize = 64;
+
 /// Why fields could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
@@ -70,8 +73,8 @@ impl Form<'static> {
 impl<'a> Form<'a> {
     /// Decodes a query or a form body: `+` is a space, percent-encoding and UTF-8 must be right.
     pub fn parse(text: &'a [u8]) -> Result<Self, FormError> {
-        let count = if text.is_empty() { 0 } else { 1 + text.iter().filter(|byte| **byte == b'&').count() };
-        let mut pairs = Vec::with_capacity(count);
+        let count = text.iter().filter(|byte| **byte == b'=').count();
+        let mut pairs = Vec::with_capacity(count.min(MOST_RESERVED));
         for part in text.split(|byte| *byte == b'&').filter(|part| !part.is_empty()) {
             let (name, value) = split_pair(part);
             pairs.push((decode(name)?, decode(value)?));
