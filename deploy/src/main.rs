@@ -10,7 +10,8 @@ mod output;
 mod server;
 mod simulate;
 
-/// Many short-lived allocations on many threads: mimalloc gives memory back, after a while, and keeps the tail latency flat.
+/// Many short-lived allocations on many threads: mimalloc gives memory back, after a while, and keeps the tail latency
+/// flat.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -80,8 +80,7 @@ pub struct QueryEngine {
 
 impl QueryEngine {
     /// An engine over this archive whose queries run on `workers`.
-    pub fn new(archive: Archive, limits: QueryLimits, workers: impl Into<Workers>) -> QueryEngine {
-        let workers = workers.into();
+    pub fn new(archive: Archive, limits: QueryLimits, workers: Workers) -> QueryEngine {
         let environment = Environment::new(limits.memory_bytes);
         let template = Arc::new(template(environment.runtime()));
         let gate = Gate::new(limits.concurrent, limits.queued);

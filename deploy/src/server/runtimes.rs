@@ -67,3 +67,28 @@ fn be_idle() {
 fn build(builder: &mut Builder) -> Result<Runtime, Error> {
     builder.enable_all().build().map_err(Error::io("starting threads"))
 }
+
+#[cfg(test)]
+mod tests {
+    use thread_priority::thread_schedule_policy;
+
+    use super::*;
+
+    #[test]
+    fn sql_gets_the_processor_when_no_others_want_it() {
+        let background = Background::start().expect("threads");
+        let policy = || thread_schedule_policy().expect("a policy");
+        let workers = background.workers();
+        let found = background.lower.block_on(async {
+            let worker = workers.handle().spawn(async move { policy() }).await;
+            let blocking = workers.handle().spawn_blocking(policy).await;
+            [worker, blocking].map(|policy| policy.expect("the task ends"))
+        });
+        assert_eq!(found, [ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle); 2]);
+        let niceness = || rustix::process::getpriority_process(None).expect("a niceness");
+        let nice = background.lower.block_on(background.lower.spawn(async move { (policy(), niceness()) }));
+        let other = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
+        assert_eq!(nice.expect("the task ends"), (other, BACKGROUND_PRIORITY));
+        background.shutdown(Duration::from_secs(1));
+    }
+}

@@ -298,3 +298,32 @@ fn check_header(path: &Path, header: &[u8], identity: Uuid) -> Result<(u64, u32,
     }
     Ok((base, crc32c::crc32c(&header[8..48]), capacity))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a block that is written in part the rest would be read from disk first.
+    #[test]
+    fn whole_blocks_are_written_and_frames_still_follow_each_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let spare = directory.path().join("former-life.spare");
+        let capacity = (HEADER_BYTES + BLOCK_BYTES + BLOCK_BYTES / 2) as usize;
+        std::fs::write(&spare, vec![0xff; capacity]).expect("a spare");
+        let mut segment = Segment::begin(directory.path(), &spare, Uuid::nil(), 0).expect("begun");
+        let (end_of_block, content) = ((HEADER_BYTES + BLOCK_BYTES) as usize, |segment: &Segment| {
+            std::fs::read(&segment.path).expect("the segment")
+        });
+        segment.write(&[Bytes::from_static(b"one")]).expect("written");
+        let bytes = content(&segment);
+        assert!(bytes[segment.end as usize..end_of_block].iter().all(|byte| *byte == 0), "a block in part");
+        assert!(bytes[end_of_block..].iter().all(|byte| *byte == 0xff), "more than the block");
+        // The last block is shorter, and the file does not grow for it.
+        segment.write(&[Bytes::from(vec![7; BLOCK_BYTES as usize])]).expect("written");
+        let bytes = content(&segment);
+        assert_eq!(bytes.len(), capacity);
+        assert!(bytes[segment.end as usize..].iter().all(|byte| *byte == 0), "a block in part");
+        let (opened, _) = Segment::open(&segment.path, Uuid::nil(), true).expect("opened");
+        assert_eq!((opened.next(), opened.end), (2, segment.end));
+    }
+}
