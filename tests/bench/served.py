@@ -23,9 +23,10 @@ def program(name):
     return str(path)
 
 
-def run(command, **options):
+def run(command, variables=None, **options):
     """The last line of what a program printed, as JSON; its stderr goes through, so that one sees it get on."""
-    said = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True, env=environment(), **options).stdout
+    there = {**environment(), **(variables or {})}
+    said = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True, env=there, **options).stdout
     return json.loads(said.strip().splitlines()[-1])
 
 

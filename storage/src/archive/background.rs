@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
+
 use super::compact::Scope;
 use super::{Archive, Inner};
 use crate::error::{Context, Error};
@@ -16,31 +18,32 @@ const NICENESS: i32 = 10;
 /// Threads for reading and writing files. Each has a heap of its own, in which pages stay of what others freed: with the
 /// 512 that are usual, memory grows with the length of a log that is folded. Only loading a version of a table holds one
 /// while it needs another, and who does that holds the tables; look-ups read tables that are loaded.
-const DISK_THREADS: usize = 8;
+pub(super) const DISK_THREADS: usize = 8;
 /// How often days that are over are looked at although nothing arrives.
 const LOOK_FOR_QUIET_DAYS: Duration = Duration::from_secs(600);
 
 /// Folding and compaction run on threads of their own at lower priority, so that ingest keeps its latency.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    let lower = || {
-        // Absolute: threads of the blocking pool inherit the niceness of the worker that made them. A priority that
-        // cannot be lowered costs latency, nothing else.
-        let _ = rustix::process::setpriority_process(None, NICENESS);
-    };
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder
         .worker_threads(2)
         .thread_name("background")
         .max_blocking_threads(DISK_THREADS)
-        .on_thread_start(lower)
+        .on_thread_start(be_nice)
         .enable_all()
         .build()
         .context("starting background threads")
 }
 
-/// Folds by size and age until the archive is gone.
+pub(super) fn be_nice() {
+    // Absolute: threads of the blocking pool inherit the niceness of the worker that made them. A priority that cannot be
+    // lowered costs latency, nothing else.
+    let _ = rustix::process::setpriority_process(None, NICENESS);
+}
+
+/// Folds by size and age, and compacts after it, until the archive is gone.
 pub(super) async fn run(archive: Weak<Inner>) {
-    let mut looked = Instant::now();
+    let (mut looked, mut compaction): (_, Option<JoinHandle<()>>) = (Instant::now(), None);
     loop {
         let Some(inner) = archive.upgrade() else { return };
         let interval = inner.config.fold_interval;
@@ -63,14 +66,25 @@ pub(super) async fn run(archive: Weak<Inner>) {
         looked = Instant::now();
         // A task of its own, so that a panic in it does not end folding for good.
         let work = Arc::clone(&inner);
-        let folded = tokio::spawn(async move { work.fold_and_compact(Scope::Due).await }).await;
+        let folded = tokio::spawn(async move { work.fold_and_trim().await }).await;
         let broken = |panic| Err(Error::Corrupt(format!("the fold broke off: {panic}")));
         if let Err(error) = folded.unwrap_or_else(broken) {
             // The tail keeps what could not be folded; ingest stops at its limit, and the next round tries again.
             tracing::error!(%error, "folding failed; it will be tried again");
             metrics::counter!("trunklog_fold_errors_total").increment(1);
+            drop(inner);
             tokio::time::sleep(Duration::from_secs(1)).await;
+        } else if compaction.as_ref().is_none_or(JoinHandle::is_finished) {
+            compaction = Some(tokio::spawn(compact_what_is_due(inner)));
         }
+    }
+}
+
+/// Beside the folds that follow.
+async fn compact_what_is_due(inner: Arc<Inner>) {
+    if let Err(error) = inner.compact(Scope::Due).await {
+        tracing::error!(%error, "compaction failed; it will be tried again after the next fold");
+        metrics::counter!("trunklog_compaction_errors_total").increment(1);
     }
 }
 
@@ -102,9 +116,7 @@ impl Archive {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let handle = self.inner.background.lock().as_ref().map(|runtime| runtime.handle().clone());
-        let handle = handle.ok_or(Error::Closed)?;
-        handle.spawn(work(Arc::clone(&self.inner))).await.map_err(|_| Error::Closed)?
+        self.background()?.spawn(work(Arc::clone(&self.inner))).await.map_err(|_| Error::Closed)?
     }
 }
 
@@ -152,11 +164,12 @@ impl Inner {
     }
 
     async fn fold_and_compact(&self, scope: Scope) -> Result<Option<Offset>, Error> {
-        let mut tables = self.tables.lock().await;
-        let until = self.fold_into(&mut tables).await?;
-        if !self.ignoring.load(Ordering::Acquire) {
-            self.store.compact(&mut tables, scope).await?;
-        }
+        let until = self.fold_and_trim().await?;
+        self.compact(scope).await?;
         Ok(until)
+    }
+
+    async fn compact(&self, scope: Scope) -> Result<(), Error> {
+        if self.ignoring.load(Ordering::Acquire) { Ok(()) } else { self.store.compact(scope).await }
     }
 }

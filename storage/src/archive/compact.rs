@@ -5,35 +5,21 @@
 //! and sorts. A sort that does not fit into memory spills.
 
 use std::collections::{BTreeMap, HashSet};
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use datafusion::catalog::TableProvider;
-use datafusion::catalog::streaming::StreamingTable;
-use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::prelude::{Expr, col, ident, lit};
-use futures::{StreamExt, TryStreamExt};
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use datafusion::prelude::{Expr, col, lit};
 
-use super::fold::{BATCH_ROWS, merge};
 use super::landed::Present;
-use super::projection::{Exchange, Projected, home_key};
+use super::projection::{Exchange, Projected};
 use super::store::{Store, Tables};
+use super::swap::Swap;
 use crate::call::CallState;
 use crate::error::Error;
-use crate::lake::{self, File, Order, Table};
+use crate::lake::{Add, Order, Table};
 use crate::recording::RecordingState;
-use crate::rows::{self, FINAL, Keyed, PART, day_name, day_of};
+use crate::rows::{PART, day_name, day_of};
 
-/// Calls whose states are decoded and merged at once.
-const MERGED_AT_ONCE: usize = 20_000;
 /// Rows of small days that are swapped in one commit.
 const GROUP_ROWS: u64 = 200_000;
 /// A day that is over is swapped when its oldest part has waited for so long.
@@ -51,28 +37,32 @@ pub(crate) enum Scope {
 }
 
 impl Store {
-    /// Swaps the days whose parts are due, or every day that has parts; joins small files; drops superseded ones.
+    /// Swaps the days whose parts are due, or every day that has parts; joins small files; drops superseded ones. Folds
+    /// go on meanwhile: what is written is planned and committed between two of them.
     ///
     /// # Errors
     /// If a table cannot be read or written; it is then as before.
-    pub async fn compact(&self, tables: &mut Tables, scope: Scope) -> Result<(), Error> {
-        self.swap_due_days::<CallState>(tables, scope).await?;
-        self.swap_due_days::<RecordingState>(tables, scope).await?;
+    pub async fn compact(&self, scope: Scope) -> Result<(), Error> {
+        let _waiting = (scope != Scope::Due).then(|| self.idle.wait());
+        let _alone = self.compacting.lock().await;
+        self.swap_due_days::<CallState>(scope).await?;
+        self.swap_due_days::<RecordingState>(scope).await?;
         if scope != Scope::Crowded {
-            self.join_small_files::<CallState>(tables).await?;
-            self.join_small_files::<RecordingState>(tables).await?;
-            if tables.events.join_small_files(&self.session, Order::Along("offset")).await? {
-                self.show_events(tables).await?;
+            self.join_states::<CallState>().await?;
+            self.join_states::<RecordingState>().await?;
+            if self.join_small_files(Order::Along("offset"), events_of).await? {
+                self.show_events(&*self.tables.lock().await).await?;
             }
         }
         let keep =
             chrono::Duration::from_std(self.config.keep_superseded).unwrap_or_else(|_| chrono::Duration::days(1));
+        let mut tables = self.tables.lock().await;
         // After maintenance the commits that an older provider reads may be gone.
         if tables.events.maintain(keep).await? {
-            self.show_events(tables).await?;
+            self.show_events(&tables).await?;
         }
-        self.maintain::<CallState>(tables, keep).await?;
-        self.maintain::<RecordingState>(tables, keep).await
+        self.maintain::<CallState>(&mut tables, keep).await?;
+        self.maintain::<RecordingState>(&mut tables, keep).await
     }
 
     async fn maintain<S: Projected>(&self, tables: &mut Tables, keep: chrono::Duration) -> Result<(), Error> {
@@ -93,27 +83,55 @@ impl Store {
         Ok(())
     }
 
-    async fn swap_due_days<S: Projected>(&self, tables: &mut Tables, scope: Scope) -> Result<(), Error> {
-        self.settle::<S>(tables).await?;
-        for group in group_days(self.due_days::<S>(tables, scope).await?) {
-            self.swap_days::<S>(tables, &group).await?;
+    async fn swap_due_days<S: Projected>(&self, scope: Scope) -> Result<(), Error> {
+        let due = self.due_days::<S>(&mut *self.tables.lock().await, scope).await?;
+        for group in group_days(due) {
+            self.swap_days::<S>(&group).await?;
         }
         Ok(())
     }
 
-    async fn join_small_files<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
-        let lane = S::lane(tables);
-        if lane.table.join_small_files(&self.session, Order::By(&["tenant", S::TIME, S::ID])).await? {
-            let (present, sequencer) =
-                (Present::of(lane, self.config.keep_superseded).await?, Arc::clone(&self.sequencer));
+    async fn join_states<S: Projected>(&self) -> Result<(), Error> {
+        if self.join_small_files(Order::By(S::ORDER), states_of::<S>).await? {
+            let mut tables = self.tables.lock().await;
+            let (lane, sequencer) = (S::lane(&mut tables), Arc::clone(&self.sequencer));
+            let present = Present::of(lane, self.config.keep_superseded).await?;
             drop(self.foreground.run(move || present.show(S::of_mut(&mut sequencer.lock()))).await?);
         }
         Ok(())
     }
 
+    /// Joins the small files of every partition that has many, but for those named beside the table; says whether
+    /// anything was joined.
+    async fn join_small_files(
+        &self,
+        order: Order,
+        of: fn(&mut Tables) -> (&mut Table, Vec<String>),
+    ) -> Result<bool, Error> {
+        let mut joined = false;
+        loop {
+            let (table, kept) = {
+                let mut tables = self.tables.lock().await;
+                let (table, kept) = of(&mut tables);
+                table.settle().await?;
+                (table.at_rest(), kept)
+            };
+            let Some(paths) = table.small_files(&kept).await? else { return Ok(joined) };
+            let paths = Arc::new(paths);
+            let write = || {
+                let (table, session, paths) = (Arc::clone(&table), self.session.clone(), Arc::clone(&paths));
+                async move { table.joined(&session, order, &paths).await }
+            };
+            let adds = self.idle.run(write).await?;
+            of(&mut *self.tables.lock().await).0.swap(adds, &paths).await?;
+            joined = true;
+        }
+    }
+
     /// The days to swap, with their rows: those with many parts or that are over and quiet, and when memory holds too
     /// many calls with parts, those with the most of them.
     async fn due_days<S: Projected>(&self, tables: &mut Tables, scope: Scope) -> Result<Vec<(String, u64)>, Error> {
+        self.settle::<S>(tables).await?;
         let mut days: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for ((day, tier), rows) in S::lane(tables).table.rows_by_partition().await? {
             let counts = days.entry(day).or_default();
@@ -153,170 +171,65 @@ impl Store {
         Ok(due)
     }
 
-    async fn swap_days<S: Projected>(&self, tables: &mut Tables, days: &[String]) -> Result<(), Error> {
+    async fn swap_days<S: Projected>(&self, days: &[String]) -> Result<(), Error> {
         let started = Instant::now();
-        let replaced = self.replaced::<S>(&S::lane(tables).table, days).await?;
-        let adds = self.write_swapped(&S::lane(tables).table, &replaced).await?;
-        let written: i64 = adds.iter().map(|add| add.size).sum();
-        let Some(path) = adds.first().map(|add| add.path.clone()) else { return Ok(()) };
-        let Replaced { paths, with_parts, ids, .. } = replaced;
-        let (lane, merged) = (S::lane(tables), ids.len());
-        lane.exchange = Some(Arc::new(Exchange { path, days: days.to_vec(), with_parts }));
-        lane.table.swap(adds, |file| paths.contains(&file.path)).await?;
-        self.swap_landed::<S>(tables).await?;
-        metrics::counter!("trunklog_compacted_calls_total").increment(merged as u64);
+        let table = self.plan_swap::<S>().await?;
+        let write = || {
+            let (table, session, decoder) = (Arc::clone(&table), self.session.clone(), Arc::clone(&self.decoder));
+            let days = days.to_vec();
+            async move {
+                let swap = Arc::new(Swap::<S>::of(table, session, decoder, &days).await?);
+                let adds = swap.write().await?;
+                Ok((swap, adds))
+            }
+        };
+        let written = self.idle.run(write).await;
+        self.publish_swap(days, written).await?;
         metrics::histogram!("trunklog_compaction_seconds").record(started.elapsed().as_secs_f64());
-        tracing::debug!(days = days.len(), merged, bytes = written, "swapped");
         Ok(())
     }
 
-    /// What a swap of these days replaces.
-    async fn replaced<S: Projected>(&self, table: &Table, days: &[String]) -> Result<Replaced<S>, Error> {
-        let files = table.files().await?.into_iter().filter(|file| days.contains(&file.day));
-        let (parts, whole): (Vec<File>, Vec<File>) = files.partition(|file| file.tier == PART);
-        let mut paths: HashSet<String> = parts.into_iter().map(|file| file.path).collect();
-        let parts = if paths.is_empty() { None } else { Some(table.provider_of(paths.iter().cloned()).await?) };
-        let mut with_parts = Vec::new();
-        if let Some(parts) = &parts {
-            let mut stream = std::pin::pin!(lake::read::homes::<S>(&self.session, parts, None).await?);
-            while let Some(batch) = stream.try_next().await? {
-                with_parts.extend(batch);
-            }
-        }
-        let ids: HashSet<Arc<str>> = with_parts.iter().map(|(id, _)| Arc::clone(id)).collect();
-        let mut touched = Vec::new();
-        for file in whole {
-            let rows = table.provider_of([file.path.clone()]).await?;
-            let mut stream = std::pin::pin!(lake::read::homes::<S>(&self.session, &rows, None).await?);
-            while let Some(batch) = stream.try_next().await? {
-                if batch.iter().any(|(id, _)| ids.contains(id)) {
-                    touched.push(file.path);
-                    break;
-                }
-            }
-        }
-        let whole = if touched.is_empty() { None } else { Some(table.provider_of(touched.clone()).await?) };
-        paths.extend(touched);
-        Ok(Replaced { paths, whole, parts, with_parts, ids, states: PhantomData })
+    /// The table whose rows are to be swapped. What gets a part from now on is noted.
+    pub(super) async fn plan_swap<S: Projected>(&self) -> Result<Arc<Table>, Error> {
+        let mut tables = self.tables.lock().await;
+        self.settle::<S>(&mut tables).await?;
+        let lane = S::lane(&mut tables);
+        lane.parted = Some(HashSet::new());
+        Ok(lane.table.at_rest())
     }
 
-    /// Writes what replaces them.
-    async fn write_swapped<S: Projected>(
+    /// Puts what was written into the table.
+    pub(super) async fn publish_swap<S: Projected>(
         &self,
-        table: &Table,
-        replaced: &Replaced<S>,
-    ) -> Result<Vec<lake::Add>, Error> {
-        let schema = table.stored_schema()?;
-        let (sender, receiver) = mpsc::channel(2);
-        let source = Once { schema: Arc::clone(&schema), receiver: Mutex::new(Some(receiver)) };
-        let rows = StreamingTable::try_new(Arc::clone(&schema), vec![Arc::new(source)])?;
-        let session = lake::in_one_partition(&self.session, None);
-        let order = ["day", "tenant", S::TIME, S::ID].map(|column| ident(column).sort(true, false)).to_vec();
-        let sorted = table.as_stored(session.read_table(Arc::new(rows))?)?.sort(order)?;
-        let produce = async {
-            if let Some(whole) = &replaced.whole {
-                let whole = table.as_stored(session.read_table(Arc::clone(whole))?)?;
-                pass_through::<S>(whole.execute_stream().await?, &replaced.ids, &sender).await?;
-            }
-            self.send_merged(replaced, &sender).await?;
-            drop(sender);
-            Ok::<(), Error>(())
-        };
-        let written = async { table.write(sorted.execute_stream().await?).await };
-        let (produced, written) = futures::future::join(produce, written).await;
-        produced?;
-        written
-    }
-
-    /// Sends the merged rows of those with parts, so many at once that memory stays bounded.
-    async fn send_merged<S: Projected>(
-        &self,
-        replaced: &Replaced<S>,
-        sender: &mpsc::Sender<RecordBatch>,
+        days: &[String],
+        written: Result<(Arc<Swap<S>>, Vec<Add>), Error>,
     ) -> Result<(), Error> {
-        let rounds = replaced.ids.len().div_ceil(MERGED_AT_ONCE) as u128;
-        for round in 0..rounds {
-            let is_wanted = |id: &str| home_key(id) % rounds == round && replaced.ids.contains(id);
-            let mut stored: Vec<Keyed<S>> = Vec::new();
-            // Final rows first: they have the keys of the first message.
-            for rows in [&replaced.whole, &replaced.parts].into_iter().flatten() {
-                stored.extend(lake::read::states_of(&self.session, rows, lit(true), is_wanted).await?);
-            }
-            for chunk in merge(stored).chunks(BATCH_ROWS) {
-                let rows = rows::stored(chunk, FINAL, self.decoder.as_ref())?;
-                if sender.send(rows).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
+        let mut tables = self.tables.lock().await;
+        let lane = S::lane(&mut tables);
+        let (swap, adds) = written.inspect_err(|_| lane.parted = None)?;
+        let bytes: i64 = adds.iter().map(|add| add.size).sum();
+        let Some(path) = adds.first().map(|add| add.path.clone()) else {
+            lane.parted = None;
+            return Ok(());
+        };
+        lane.exchange = Some(Arc::new(Exchange { path, days: days.to_vec(), with_parts: swap.with_parts.clone() }));
+        lane.table.swap(adds, &swap.paths).await?;
+        self.swap_landed::<S>(&mut tables).await?;
+        let merged = swap.ids.len();
+        metrics::counter!("trunklog_compacted_calls_total").increment(merged as u64);
+        tracing::debug!(days = days.len(), merged, bytes, "swapped");
         Ok(())
     }
 }
 
-/// What a swap replaces.
-struct Replaced<S> {
-    paths: HashSet<String>,
-    /// The final files that have rows of calls with parts, if there are any.
-    whole: Option<Arc<dyn TableProvider>>,
-    parts: Option<Arc<dyn TableProvider>>,
-    /// Ids and home days of those that have parts; an id may come more than once.
-    with_parts: Vec<(Arc<str>, i32)>,
-    ids: HashSet<Arc<str>>,
-    states: PhantomData<S>,
+fn events_of(tables: &mut Tables) -> (&mut Table, Vec<String>) {
+    (&mut tables.events, Vec::new())
 }
 
-/// Sends the rows that have no parts, as they are.
-async fn pass_through<S: Projected>(
-    mut rows: SendableRecordBatchStream,
-    ids: &HashSet<Arc<str>>,
-    sender: &mpsc::Sender<RecordBatch>,
-) -> Result<(), Error> {
-    while let Some(batch) = rows.try_next().await? {
-        let column = batch.column_by_name(S::ID).and_then(|column| column.as_string_opt::<i32>());
-        let column = column.ok_or_else(|| Error::Corrupt(format!("column `{}` is missing or not text", S::ID)))?;
-        let stays: BooleanArray = (0..column.len()).map(|row| Some(!ids.contains(column.value(row)))).collect();
-        let kept = if stays.true_count() == stays.len() { batch } else { filter_record_batch(&batch, &stays)? };
-        // Nobody takes them any more when writing has failed; that error is the one to tell.
-        if kept.num_rows() > 0 && sender.send(kept).await.is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-/// Rows that are produced while they are sorted; read once.
-struct Once {
-    schema: arrow::datatypes::SchemaRef,
-    receiver: Mutex<Option<mpsc::Receiver<RecordBatch>>>,
-}
-
-impl std::fmt::Debug for Once {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Once").finish_non_exhaustive()
-    }
-}
-
-impl PartitionStream for Once {
-    fn schema(&self) -> &arrow::datatypes::SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let schema = Arc::clone(&self.schema);
-        let taken = self.receiver.lock().take();
-        let rows = futures::stream::unfold(taken, |receiver| async move {
-            let mut receiver = receiver?;
-            let batch = receiver.recv().await?;
-            Some((batch, Some(receiver)))
-        });
-        let conform = {
-            let schema = Arc::clone(&schema);
-            move |batch: RecordBatch| {
-                RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).map_err(DataFusionError::from)
-            }
-        };
-        Box::pin(RecordBatchStreamAdapter::new(schema, rows.map(conform)))
-    }
+/// Files that the next fold replaces stay what they are.
+fn states_of<S: Projected>(tables: &mut Tables) -> (&mut Table, Vec<String>) {
+    let lane = S::lane(tables);
+    (&mut lane.table, lane.provisional.clone())
 }
 
 pub(super) fn in_days(days: &[String]) -> Expr {

@@ -151,8 +151,8 @@ impl Archive {
     /// # Errors
     /// `Closed` when the archive is closing.
     pub fn background(&self) -> Result<tokio::runtime::Handle, Error> {
-        let runtime = self.inner.background.lock();
-        runtime.as_ref().map(|runtime| runtime.handle().clone()).ok_or(Error::Closed)
+        let background = self.inner.background.lock();
+        background.as_ref().map(|background| background.lower.handle().clone()).ok_or(Error::Closed)
     }
 
     /// The calls for which `matches` is true. `filter` is over the stored columns and only skips stored rows.

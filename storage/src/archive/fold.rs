@@ -1,13 +1,16 @@
 //! Folding: the tail and the changed states into the tables, each with its own watermark.
 //!
 //! A call or recording that has no row yet is appended whole (to the tier `final`), which reads nothing and rewrites
-//! nothing; of one that has a row a part is appended, and [`super::compact`] merges the two later. So most calls are
-//! written once. All rows of a table go in one commit with the log's offset; then the index of home days is told.
+//! nothing; of one that has a row a part is appended, and [`super::compact`] merges the two later. Rows of calls of which
+//! more is to be expected go into files of their own, and those calls stay in memory: the next fold replaces these files,
+//! so that such a call gets no parts. After a restart they are rows like all others. So most calls are written once. All
+//! rows of a table go in one commit with the log's offset; then the index of home days is told.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio_util::task::AbortOnDropHandle;
@@ -15,7 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::duplicates::{Duplicates, Stored};
 use super::keyer::Keyer;
 use super::lock::Lock;
-use super::projection::{Attempt, Dirty, Projected};
+use super::overlay::Entry;
+use super::projection::{Attempt, Dirty, Outlook, Projected, home_entry};
 use super::sequencer::Sequencer;
 use super::store::{Store, Tables};
 use super::tail::TailView;
@@ -56,32 +60,64 @@ impl<S: Projected> Drop for Pending<'_, S> {
 
 /// States whose rows are to be written.
 struct Changed<S> {
-    /// Those that get their first row.
-    whole: Vec<Keyed<S>>,
-    /// Those that have one.
+    /// Whole ones that will hardly change again.
+    settled: Vec<Keyed<S>>,
+    /// Whole ones that will most likely, and that the next fold writes again.
+    provisional: Vec<Keyed<S>>,
+    /// Other whole ones.
+    unsure: Vec<Keyed<S>>,
+    /// Those that have a row that stays.
     parts: Vec<Keyed<S>>,
-    /// The highest receipt time of all messages up to the fold's end.
-    latest: Micros,
+}
+
+impl<S: Projected> Changed<S> {
+    /// `latest` is the highest receipt time of all messages, `most` how many may be provisional.
+    fn new(whole: &[&Entry<S>], parts: &[&Entry<S>], latest: Micros, most: usize) -> Changed<S> {
+        let states = |entries: &[&Entry<S>]| entries.iter().map(|entry| entry.keyed.clone()).collect();
+        let mut changed =
+            Changed { settled: Vec::new(), provisional: Vec::new(), unsure: Vec::new(), parts: states(parts) };
+        let mut changing = Vec::new();
+        for entry in whole {
+            match S::outlook(&entry.keyed, latest) {
+                Outlook::Settled => changed.settled.push(entry.keyed.clone()),
+                Outlook::Changing { heard } => changing.push((Reverse(heard), entry.keyed.clone())),
+                Outlook::Unsure => changed.unsure.push(entry.keyed.clone()),
+            }
+        }
+        if changing.len() > most {
+            // Those heard of last are the likeliest to change.
+            changing.sort_by(|one, other| (one.0, &one.1.id).cmp(&(other.0, &other.1.id)));
+            changed.unsure.extend(changing.split_off(most).into_iter().map(|(_, keyed)| keyed));
+        }
+        changed.provisional.extend(changing.into_iter().map(|(_, keyed)| keyed));
+        changed
+    }
 }
 
 impl<'a, S: Projected> Pending<'a, S> {
     fn new(store: &'a Store, dirty: &Dirty<S>, behind: bool, until: Offset, latest: Micros) -> (Self, Changed<S>) {
-        let (whole, parts) = dirty.states();
+        let (whole, parts) = dirty.entries();
+        let most = usize::try_from(store.config.overlay_calls).unwrap_or(usize::MAX);
+        let changed = Changed::new(&whole, &parts, latest, most);
+        let ids = |states: &[Keyed<S>]| states.iter().map(|keyed| Arc::clone(&keyed.id)).collect::<Vec<_>>();
+        let first = whole.iter().filter(|entry| !entry.stored).map(|entry| &entry.keyed);
         let attempt = Attempt {
             until,
-            whole: whole.iter().map(|keyed| (Arc::clone(&keyed.id), keyed.day)).collect(),
-            parts: parts.iter().map(|keyed| Arc::clone(&keyed.id)).collect(),
+            whole: [ids(&changed.settled), ids(&changed.unsure)].concat(),
+            provisional: ids(&changed.provisional),
+            parts: ids(&changed.parts),
+            homes: first.map(|keyed| home_entry(&keyed.id, keyed.day)).collect(),
+            provisional_files: OnceLock::new(),
         };
         let attempt = Arc::new(attempt);
-        let pending = Pending { store, behind, attempt, files: None, handed_over: false, states: PhantomData };
-        (pending, Changed { whole, parts, latest })
+        (Pending { store, behind, attempt, files: None, handed_over: false, states: PhantomData }, changed)
     }
 
     /// Begins to write the rows into files of the table.
     fn begin(&mut self, table: &Table, changed: Changed<S>) -> Result<(), Error> {
         if self.behind {
             let decoder = Arc::clone(&self.store.decoder);
-            let writers = [table.writer(Effort::Fold)?, table.writer(Effort::Fold)?];
+            let writers = [table.writer(Effort::Fold)?, table.writer(Effort::Fold)?, table.writer(Effort::Fold)?];
             self.files = Some(AbortOnDropHandle::new(tokio::spawn(write_states(writers, changed, decoder))));
         }
         Ok(())
@@ -89,30 +125,47 @@ impl<'a, S: Projected> Pending<'a, S> {
 }
 
 /// Files that are being written; given up when dropped.
-type Files = AbortOnDropHandle<Result<Vec<lake::Add>, Error>>;
+type Writing<T> = AbortOnDropHandle<Result<T, Error>>;
+type Files = Writing<StateFiles>;
 
-async fn written(files: Files) -> Result<Vec<lake::Add>, Error> {
+/// New files of states.
+#[derive(Default)]
+struct StateFiles {
+    all: Vec<lake::Add>,
+    /// Those of them that the next fold replaces.
+    provisional: Vec<String>,
+}
+
+async fn written<T>(files: Writing<T>) -> Result<T, Error> {
     files.await.map_err(|broken| Error::Corrupt(format!("writing rows broke off: {broken}")))?
 }
 
-/// Those that will hardly change again get files of their own, which a compaction then leaves alone.
+/// Those that will hardly change again get files of their own, which a compaction then leaves alone, and so do those
+/// that the next fold writes again.
 async fn write_states<S: Projected>(
-    writers: [Writer; 2],
+    writers: [Writer; 3],
     changed: Changed<S>,
     decoder: Arc<dyn Decoder>,
-) -> Result<Vec<lake::Add>, Error> {
-    let mut files = Vec::new();
-    let [settled, others] = writers;
-    let Changed { whole, parts, latest } = changed;
-    let (calm, unsettled) = whole.into_iter().partition(|keyed| S::is_settled(keyed, latest));
-    for (mut writer, kinds) in [(settled, vec![(calm, FINAL)]), (others, vec![(unsettled, FINAL), (parts, PART)])] {
+) -> Result<StateFiles, Error> {
+    let mut files = StateFiles::default();
+    let [settled, provisional, others] = writers;
+    let kinds = [
+        (settled, vec![(changed.settled, FINAL)], false),
+        (provisional, vec![(changed.provisional, FINAL)], true),
+        (others, vec![(changed.unsure, FINAL), (changed.parts, PART)], false),
+    ];
+    for (mut writer, kinds, is_provisional) in kinds {
         for (mut states, tier) in kinds {
             sort(&mut states);
             for chunk in states.chunks(BATCH_ROWS) {
                 writer.write(rows::stored(chunk, tier, decoder.as_ref())?).await?;
             }
         }
-        files.extend(writer.finish().await?);
+        let finished = writer.finish().await?;
+        if is_provisional {
+            files.provisional = finished.iter().map(|add| add.path.clone()).collect();
+        }
+        files.all.extend(finished);
     }
     Ok(files)
 }
@@ -252,7 +305,7 @@ impl Store {
         if has.is_none_or(|has| has < until) {
             let files = write_events(tables.events.writer(Effort::Fold)?, events, has);
             let files = written(AbortOnDropHandle::new(tokio::spawn(files))).await?;
-            tables.events.fold(files, until).await?;
+            tables.events.fold(files, &[], until).await?;
         }
         let sequencer = Arc::clone(&self.sequencer);
         let (deliveries, stamp) = self.foreground.run(move || unwritten(&sequencer, until)).await?;
@@ -281,10 +334,11 @@ impl Store {
     async fn fold_states<S: Projected>(&self, tables: &mut Tables, mut pending: Pending<'_, S>) -> Result<(), Error> {
         if let Some(files) = pending.files.take() {
             let files = written(files).await?;
-            let (lane, until) = (S::lane(tables), pending.attempt.until);
-            lane.attempt = Some(Arc::clone(&pending.attempt));
+            let (lane, attempt) = (S::lane(tables), &pending.attempt);
+            attempt.provisional_files.get_or_init(|| files.provisional);
+            lane.attempt = Some(Arc::clone(attempt));
             pending.handed_over = true;
-            lane.table.fold(files, until).await?;
+            lane.table.fold(files.all, &lane.provisional, attempt.until).await?;
             self.fold_landed::<S>(tables).await?;
         }
         pending.handed_over = true;
@@ -311,4 +365,47 @@ pub(super) fn merge<S: State>(stored: Vec<Keyed<S>>) -> Vec<Keyed<S>> {
 /// By day, tenant, time and id: the order of rows in files.
 fn sort<S: State>(states: &mut [Keyed<S>]) {
     states.sort_by_cached_key(|keyed| (keyed.day, Arc::clone(&keyed.tenant), S::time(keyed), Arc::clone(&keyed.id)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Source;
+
+    /// Calls that were heard of at these times, in microseconds.
+    fn entries(heard: &[Micros]) -> Vec<Entry<CallState>> {
+        let entry = |(number, heard): (usize, &Micros)| {
+            let mut state = CallState::default();
+            state.delivered(*heard, Offset(number as u64));
+            let id: Arc<str> = number.to_string().into();
+            let keyed = Keyed {
+                tenant: "acme".into(),
+                source: Source::Placetel,
+                key: Arc::clone(&id),
+                id,
+                day: 0,
+                state: Arc::new(state),
+            };
+            Entry { keyed, stored: false, lacks_stored: false, parts: false, provisional: false }
+        };
+        heard.iter().enumerate().map(entry).collect()
+    }
+
+    #[test]
+    fn only_so_many_rows_are_provisional_those_heard_of_last() {
+        let entries = entries(&[5, 1, 4, 2, 3]);
+        let whole: Vec<&Entry<CallState>> = entries.iter().collect();
+        let ids = |states: &[Keyed<CallState>]| {
+            let mut ids: Vec<String> = states.iter().map(|keyed| keyed.id.to_string()).collect();
+            ids.sort();
+            ids
+        };
+        let changed = Changed::new(&whole, &[], 10, 3);
+        assert_eq!(
+            (ids(&changed.provisional), ids(&changed.unsure)),
+            (vec!["0".into(), "2".into(), "4".into()], vec!["1".into(), "3".into()])
+        );
+        let late = Changed::new(&whole, &[], 4_000_000_000, 3);
+        assert_eq!((late.provisional.len(), late.unsure.len()), (0, 5), "nothing was heard of them for over an hour");
+    }
 }

@@ -38,7 +38,7 @@ impl Store {
             if lane.table.files().await?.iter().any(|file| file.path == exchange.path) {
                 self.swap_landed::<S>(tables).await?;
             } else {
-                lane.exchange = None;
+                (lane.exchange, lane.parted) = (None, None);
             }
         }
         Ok(())
@@ -56,8 +56,8 @@ impl Store {
     pub(super) async fn fold_landed<S: Projected>(&self, tables: &mut Tables) -> Result<(), Error> {
         let lane = S::lane(tables);
         let Some(attempt) = lane.attempt.clone() else { return Ok(()) };
-        let homes = attempt.whole.iter().map(|(id, day)| home_entry(id, *day)).collect();
-        lane.homes.add(homes, attempt.until, 0).map_err(|error| self.index_failed(error))?;
+        lane.provisional = attempt.provisional_files.get().cloned().unwrap_or_default();
+        lane.homes.add(attempt.homes.clone(), attempt.until, 0).map_err(|error| self.index_failed(error))?;
         let (sequencer, present) = (Arc::clone(&self.sequencer), Present::of(lane, self.config.keep_superseded).await?);
         let note = move || {
             let mut locked = sequencer.lock();
@@ -67,7 +67,10 @@ impl Store {
             drop(locked);
             let mut done = Vec::with_capacity(attempt.whole.len());
             for ids in attempt.whole.chunks(NOTED_AT_ONCE) {
-                done.extend(S::of_mut(&mut sequencer.lock_again()).has_first_rows(ids));
+                done.extend(S::of_mut(&mut sequencer.lock_again()).has_rows(ids));
+            }
+            for ids in attempt.provisional.chunks(NOTED_AT_ONCE) {
+                S::of_mut(&mut sequencer.lock_again()).has_provisional_rows(ids);
             }
             for ids in attempt.parts.chunks(NOTED_AT_ONCE) {
                 S::of_mut(&mut sequencer.lock_again()).has_parts(ids);
@@ -76,7 +79,10 @@ impl Store {
         };
         let released = self.foreground.run(note).await?;
         drop(released);
-        lane.attempt = None;
+        let noted = lane.attempt.take();
+        if let (Some(parted), Some(attempt)) = (&mut lane.parted, noted) {
+            parted.extend(attempt.parts.iter().cloned());
+        }
         Ok(())
     }
 
@@ -97,20 +103,27 @@ impl Store {
             lane.homes.add(homes, until, 0).map_err(|error| self.index_failed(error))?;
         }
         let (sequencer, present) = (Arc::clone(&self.sequencer), Present::of(lane, self.config.keep_superseded).await?);
+        let parted = lane.parted.clone().unwrap_or_default();
         let note = move || {
             let mut locked = sequencer.lock();
             let projection = S::of_mut(&mut locked);
             let before = present.show(projection);
             projection.swapped(&exchange.days);
             drop(locked);
-            let ids: HashSet<&Arc<str>> = exchange.with_parts.iter().map(|(id, _)| id).collect();
-            let ids: Vec<Arc<str>> = ids.into_iter().cloned().collect();
-            let done = ids.chunks(NOTED_AT_ONCE).map(|some| S::of_mut(&mut sequencer.lock_again()).has_no_parts(some));
-            (before, done.collect::<Vec<_>>())
+            let merged: HashSet<&Arc<str>> = exchange.with_parts.iter().map(|(id, _)| id).collect();
+            let merged: Vec<Arc<str>> = merged.into_iter().filter(|id| !parted.contains(*id)).cloned().collect();
+            let pieces = merged.chunks(NOTED_AT_ONCE);
+            let done = pieces.map(|some| S::of_mut(&mut sequencer.lock_again()).has_no_parts(some));
+            let done: Vec<_> = done.collect();
+            let parted: Vec<Arc<str>> = parted.into_iter().collect();
+            for some in parted.chunks(NOTED_AT_ONCE) {
+                S::of_mut(&mut sequencer.lock_again()).still_has_parts(some);
+            }
+            (before, done)
         };
         let released = self.foreground.run(note).await?;
         drop(released);
-        lane.exchange = None;
+        (lane.exchange, lane.parted) = (None, None);
         Ok(())
     }
 }

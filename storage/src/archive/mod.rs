@@ -19,6 +19,7 @@ mod find;
 mod fold;
 mod foreground;
 mod hash;
+mod idle;
 mod keyer;
 mod landed;
 mod lock;
@@ -33,6 +34,7 @@ mod sequencer;
 mod snapshot;
 mod startup;
 mod store;
+mod swap;
 mod tail;
 
 use std::path::PathBuf;
@@ -189,7 +191,23 @@ struct Inner {
     /// Held by a rebuild.
     rebuilding: tokio::sync::Mutex<()>,
     in_flight: std::sync::atomic::AtomicU64,
-    background: Mutex<Option<tokio::runtime::Runtime>>,
+    background: Mutex<Option<Background>>,
+}
+
+/// The threads for what nobody waits for.
+struct Background {
+    /// Of lower priority.
+    lower: tokio::runtime::Runtime,
+    /// Of idle priority.
+    idle: tokio::runtime::Runtime,
+}
+
+impl Background {
+    /// Ends them without waiting.
+    fn end(self) {
+        self.lower.shutdown_background();
+        self.idle.shutdown_background();
+    }
 }
 
 impl std::ops::Deref for Inner {
@@ -359,8 +377,8 @@ impl Archive {
         self.inner.log.close().await;
         self.inner.wake.notify_waiters();
         let folded = if self.inner.config.read_only { Ok(None) } else { self.fold_now().await };
-        if let Some(runtime) = self.inner.background.lock().take() {
-            runtime.shutdown_background();
+        if let Some(background) = self.inner.background.lock().take() {
+            background.end();
         }
         folded.map(|_| ())
     }
@@ -411,8 +429,8 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(runtime) = self.background.lock().take() {
-            runtime.shutdown_background();
+        if let Some(background) = self.background.lock().take() {
+            background.end();
         }
     }
 }

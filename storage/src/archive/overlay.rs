@@ -26,6 +26,8 @@ pub(crate) struct Entry<S> {
     pub lacks_stored: bool,
     /// It has rows in the part tier.
     pub parts: bool,
+    /// The file that has its row is replaced by the next fold.
+    pub provisional: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 //! look-ups in the index of home days no I/O.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ahash::RandomState;
@@ -21,6 +21,8 @@ use crate::rows::{Keyed, State, day_name};
 
 /// A call that ended and was not heard of for so long gets no more messages but late ones.
 const SETTLED_AFTER: Micros = 120_000_000;
+/// Of a call that was not heard of for so long nothing may come any more, although it did not end.
+const SILENT_AFTER: Micros = 3_600_000_000;
 
 /// A home day in the index: days since 1970-01-01, big endian.
 pub(crate) const HOME_BYTES: usize = 4;
@@ -43,14 +45,37 @@ pub(crate) struct Lane {
     pub attempt: Option<Arc<Attempt>>,
     /// A swap of which the same is not known.
     pub exchange: Option<Arc<Exchange>>,
+    /// Those that got a part since a swap was planned, while one is under way: it does not have these parts.
+    pub parted: Option<HashSet<Arc<str>>>,
+    /// Files that the next fold replaces: [`Projection::provisional`] has all their rows.
+    pub provisional: Vec<String>,
 }
 
-/// What a fold writes: ids that get their first row, and ids that get a part.
-#[derive(Debug)]
+/// What a fold writes.
+#[derive(Debug, Default)]
 pub(crate) struct Attempt {
     pub until: Offset,
-    pub whole: Vec<(Arc<str>, i32)>,
+    /// Those whose row is there to stay.
+    pub whole: Vec<Arc<str>>,
+    /// Those whose row the next fold replaces.
+    pub provisional: Vec<Arc<str>>,
+    /// Those that get a part.
     pub parts: Vec<Arc<str>>,
+    /// Home days of those that get their first row, for the index.
+    pub homes: Vec<(u128, [u8; HOME_BYTES])>,
+    /// The files with the provisional rows.
+    pub provisional_files: OnceLock<Vec<String>>,
+}
+
+/// What may still come of a call or recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// Hardly any message.
+    Settled,
+    /// Most likely more messages; it was last heard of then.
+    Changing { heard: Micros },
+    /// Perhaps some.
+    Unsure,
 }
 
 /// What a swap exchanges.
@@ -65,11 +90,13 @@ pub(crate) struct Exchange {
 
 /// States that the log is folded into, each kind with its own table and watermark.
 pub(crate) trait Projected: State {
+    /// The order of rows in a file of one day.
+    const ORDER: &'static [&'static str] = &["tenant", Self::TIME, Self::ID];
     fn of(sequencer: &Sequencer) -> &Projection<Self>;
     fn of_mut(sequencer: &mut Sequencer) -> &mut Projection<Self>;
     fn lane(tables: &mut Tables) -> &mut Lane;
-    /// Whether hardly any message of it is to be expected, when `latest` is the highest receipt time.
-    fn is_settled(keyed: &Keyed<Self>, latest: Micros) -> bool;
+    /// What is to be expected when `latest` is the highest receipt time.
+    fn outlook(keyed: &Keyed<Self>, latest: Micros) -> Outlook;
 }
 
 impl Projected for CallState {
@@ -85,9 +112,14 @@ impl Projected for CallState {
         &mut tables.calls
     }
 
-    fn is_settled(call: &Keyed<Self>, latest: Micros) -> bool {
-        let heard = call.state.seen.map(|seen| seen.last_received_at);
-        heard.is_some_and(|heard| latest.saturating_sub(heard) > SETTLED_AFTER) && call.state.is_closed(call.source)
+    fn outlook(call: &Keyed<Self>, latest: Micros) -> Outlook {
+        let Some(seen) = call.state.seen else { return Outlook::Unsure };
+        let (heard, closed) = (seen.last_received_at, call.state.is_closed(call.source));
+        match latest.saturating_sub(heard) {
+            silence if silence > SETTLED_AFTER && closed => Outlook::Settled,
+            silence if silence > SILENT_AFTER => Outlook::Unsure,
+            _ => Outlook::Changing { heard },
+        }
     }
 }
 
@@ -104,9 +136,9 @@ impl Projected for RecordingState {
         &mut tables.recordings
     }
 
-    /// Probes and links come to each soon after its bytes.
-    fn is_settled(_: &Keyed<Self>, _: Micros) -> bool {
-        false
+    /// Probes and links come to each soon after its bytes, mostly before a fold.
+    fn outlook(_: &Keyed<Self>, _: Micros) -> Outlook {
+        Outlook::Unsure
     }
 }
 
@@ -114,6 +146,9 @@ impl Projected for RecordingState {
 pub(crate) struct Projection<S> {
     /// Those that are not whole in the final tier.
     pub overlay: Overlay<S>,
+    /// Those without changes whose rows the next fold writes again, so that they have one row and no parts while much
+    /// is still said of them.
+    pub provisional: Overlay<S>,
     /// The home days of all that have a row in the final tier.
     pub homes: View<HOME_BYTES>,
     /// Home days that the index lacks although the table has the rows, found while the log is read again.
@@ -137,6 +172,7 @@ impl<S: State> Projection<S> {
     pub fn new(table: Arc<dyn TableProvider>, watermark: Option<Offset>, homes: View<HOME_BYTES>) -> Projection<S> {
         Projection {
             overlay: Overlay::default(),
+            provisional: Overlay::default(),
             homes,
             placed: HashMap::new(),
             dirty: HashSet::default(),
@@ -193,12 +229,18 @@ impl<S: State> Projection<S> {
 
     fn merge(&mut self, keyed: Keyed<S>, part: bool) -> Result<(), Error> {
         let Some(mut keyed) = self.overlay.join(keyed, part) else { return Ok(()) };
+        if let Some(mut entry) = self.provisional.remove(&keyed.id) {
+            Arc::make_mut(&mut entry.keyed.state).join(Arc::unwrap_or_clone(keyed.state));
+            self.overlay.insert(entry);
+            return Ok(());
+        }
         let home = self.home(&keyed.id)?;
         keyed.day = home.unwrap_or(keyed.day);
         if home.is_some() {
             self.lacking.insert(Arc::clone(&keyed.id));
         }
-        self.overlay.insert(Entry { keyed, stored: home.is_some(), lacks_stored: home.is_some(), parts: part });
+        let stored = home.is_some();
+        self.overlay.insert(Entry { keyed, stored, lacks_stored: stored, parts: part, provisional: false });
         Ok(())
     }
 
@@ -250,12 +292,14 @@ impl<S: State> Projection<S> {
 
     /// Those that the next fold writes, as they are now.
     pub fn take_dirty(&mut self) -> Dirty<S> {
-        Dirty { ids: std::mem::take(&mut self.dirty), overlay: self.overlay.clone() }
+        let (overlay, provisional) = (self.overlay.clone(), self.provisional.clone());
+        Dirty { ids: std::mem::take(&mut self.dirty), overlay, provisional }
     }
 
     /// A fold did not land: what it would have written is for the next one.
     pub fn give_back(&mut self, attempt: &Attempt) {
-        self.dirty.extend(attempt.whole.iter().map(|(id, _)| id).chain(&attempt.parts).cloned());
+        let ids = attempt.whole.iter().chain(&attempt.provisional).chain(&attempt.parts);
+        self.dirty.extend(ids.filter(|id| self.overlay.contains(id)).cloned());
     }
 
     /// A fold up to here has landed, and the index has the home days of what it wrote. What it wrote is noted then,
@@ -264,26 +308,46 @@ impl<S: State> Projection<S> {
         self.watermark = self.watermark.max(Some(until));
     }
 
-    /// Notes first rows; gives those that memory need not hold any more, to be dropped.
-    pub fn has_first_rows(&mut self, ids: &[(Arc<str>, i32)]) -> Vec<Entry<S>> {
-        let done = ids.iter().filter_map(|(id, _)| {
+    /// Notes rows that stay; gives those that memory need not hold any more, to be dropped.
+    pub fn has_rows(&mut self, ids: &[Arc<str>]) -> Vec<Entry<S>> {
+        let done = ids.iter().filter_map(|id| {
             if self.dirty.contains(id) {
-                self.overlay.mark(id, |entry| entry.stored = true);
+                self.overlay.mark(id, |entry| (entry.stored, entry.provisional) = (true, false));
                 return None;
             }
-            self.overlay.remove(id)
+            self.overlay.remove(id).or_else(|| self.provisional.remove(id))
         });
         done.collect()
     }
 
-    /// Notes parts. What has one stays until it is compacted, so it is copied: where it was made it lies among millions
-    /// of others that go, and would keep their pages from being used again.
+    /// Notes rows that the next fold replaces.
+    pub fn has_provisional_rows(&mut self, ids: &[Arc<str>]) {
+        for id in ids {
+            if self.dirty.contains(id) {
+                self.overlay.mark(id, |entry| (entry.stored, entry.provisional) = (true, true));
+            } else if let Some(entry) = self.overlay.remove(id) {
+                let keyed = entry.keyed.copied();
+                self.provisional.insert(Entry { keyed, stored: true, provisional: true, ..entry });
+            }
+        }
+    }
+
+    /// Notes parts. What has one stays until it is compacted, so it is copied, as are those with provisional rows: where
+    /// it was made it lies among millions of others that go, and would keep their pages from being used again.
     pub fn has_parts(&mut self, ids: &[Arc<str>]) {
         for id in ids {
             let Some(entry) = self.overlay.remove(id) else { continue };
             self.parts_since.entry(entry.keyed.day).or_insert_with(Instant::now);
             let keyed = entry.keyed.copied();
             self.overlay.insert(Entry { keyed, parts: true, ..entry });
+        }
+    }
+
+    /// Notes that these have parts which came while the others of their days were merged into final rows.
+    pub fn still_has_parts(&mut self, ids: &[Arc<str>]) {
+        let days = ids.iter().filter_map(|id| self.overlay.get(id).map(|entry| entry.keyed.day));
+        for day in days.collect::<Vec<_>>() {
+            self.parts_since.entry(day).or_insert_with(Instant::now);
         }
     }
 
@@ -311,14 +375,13 @@ impl<S: State> Projection<S> {
 pub(crate) struct Dirty<S> {
     ids: HashSet<Arc<str>, RandomState>,
     overlay: Overlay<S>,
+    provisional: Overlay<S>,
 }
 
 impl<S: State> Dirty<S> {
-    /// Those without a row yet, and those with one.
-    pub fn states(&self) -> (Vec<Keyed<S>>, Vec<Keyed<S>>) {
-        let entries = self.ids.iter().filter_map(|id| self.overlay.get(id));
-        let (whole, parts): (Vec<&Entry<S>>, Vec<&Entry<S>>) = entries.partition(|entry| !entry.stored);
-        let states = |entries: Vec<&Entry<S>>| entries.into_iter().map(|entry| entry.keyed.clone()).collect();
-        (states(whole), states(parts))
+    /// Those that get a whole row, and those that have one to which a part is added.
+    pub fn entries(&self) -> (Vec<&Entry<S>>, Vec<&Entry<S>>) {
+        let changed = self.ids.iter().filter_map(|id| self.overlay.get(id));
+        changed.chain(self.provisional.entries()).partition(|entry| !entry.stored || entry.provisional)
     }
 }

@@ -67,14 +67,16 @@ impl Inner {
 
     async fn rebuild_in(&self, directory: &Path) -> Result<RebuildReport, Error> {
         let mut scratch = Scratch::make(self, directory, &|_| ()).await?;
+        let _waiting = self.idle.wait();
+        let _files_stay = self.compacting.lock().await;
         let mut tables = self.tables.lock().await;
         let until = self.fold_into(&mut tables).await?;
         let events = tables.events.provider().await?;
         scratch.take(&events, until, &|_| ()).await?;
         let mut report = RebuildReport { messages: scratch.messages, calls: 0, recordings: 0 };
         if let Some(until) = until {
+            scratch.store.compact(Scope::Everything).await?;
             let mut again = scratch.store.tables.lock().await;
-            scratch.store.compact(&mut again, Scope::Everything).await?;
             let calls = self.write_again::<CallState>(&mut tables, &mut again).await?;
             let recordings = match self.write_again::<RecordingState>(&mut tables, &mut again).await {
                 Ok(recordings) => recordings,
@@ -143,10 +145,11 @@ impl Inner {
         let lane = S::lane(tables);
         // Home days may be others now: an index that is empty is made again after a crash, a wrong one is not.
         lane.homes.clear()?;
-        lane.table.swap(again.files, |_| true).await?;
+        lane.table.swap_all(again.files).await?;
+        lane.provisional.clear();
         if lane.table.watermark < Some(until) {
             // It was not folded on the way here.
-            lane.table.fold(Vec::new(), until).await?;
+            lane.table.fold(Vec::new(), &[], until).await?;
         }
         let provider = lane.table.provider().await?;
         index_homes::<S>(&self.session, &mut lane.homes, &provider, lane.table.watermark).await

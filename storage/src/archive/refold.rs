@@ -56,8 +56,8 @@ impl Archive {
         let directory = directory.to_owned();
         self.in_background(|inner| async move {
             let scratch = Scratch::make(&inner, &directory, &progress).await?;
-            let mut tables = scratch.store.tables.lock().await;
-            scratch.store.compact(&mut tables, Scope::Everything).await?;
+            scratch.store.compact(Scope::Everything).await?;
+            let tables = scratch.store.tables.lock().await;
             Ok(Refolded {
                 calls: tables.calls.table.provider().await?,
                 recordings: tables.recordings.table.provider().await?,
@@ -98,6 +98,8 @@ impl Scratch {
             sequencer: Arc::new(Lock::new(sequencer)),
             foreground: inner.foreground.clone(),
             tables: tokio::sync::Mutex::new(tables),
+            compacting: tokio::sync::Mutex::default(),
+            idle: inner.idle.clone(),
             session: inner.session.clone(),
             tail_bytes: AtomicU64::default(),
             ignoring: AtomicBool::default(),
@@ -172,9 +174,8 @@ impl Scratch {
     }
 
     async fn fold(&self) -> Result<(), Error> {
-        let mut tables = self.store.tables.lock().await;
-        self.store.fold(&mut tables).await?;
-        self.store.compact(&mut tables, Scope::Crowded).await
+        self.store.fold(&mut *self.store.tables.lock().await).await?;
+        self.store.compact(Scope::Crowded).await
     }
 }
 

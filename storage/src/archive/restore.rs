@@ -118,8 +118,8 @@ pub(super) async fn index_homes<S: State>(
     table: &Arc<dyn TableProvider>,
     watermark: Option<Offset>,
 ) -> Result<(), Error> {
+    let Some(watermark) = watermark else { return homes.begin() };
     homes.clear()?;
-    let Some(watermark) = watermark else { return Ok(()) };
     let is_final = lake::read::is_whole();
     let mut stream = std::pin::pin!(lake::read::homes::<S>(session, table, Some(is_final)).await?);
     let mut entries = Vec::new();
@@ -151,9 +151,12 @@ async fn index_fingerprints(
     events: &Arc<dyn TableProvider>,
     watermark: Option<Offset>,
 ) -> Result<Aside, Error> {
-    runs.clear()?;
     let mut aside = Aside::default();
-    let Some(watermark) = watermark else { return Ok(aside) };
+    let Some(watermark) = watermark else {
+        runs.begin()?;
+        return Ok(aside);
+    };
+    runs.clear()?;
     aside.latest = lake::read::latest_receipt(session, events).await?;
     let since = aside.latest.saturating_sub(DUPLICATE_WINDOW);
     let from = Offset(watermark.0.saturating_sub(KEPT_MESSAGES));

@@ -10,11 +10,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::foreground::Foreground;
+use super::idle::Idle;
 use super::lock::Lock;
 use super::restore::{READ_BYTES, catch_up, restore};
 use super::sequencer::{Arrived, Sequencer};
 use super::store::{Store, Tables};
-use super::{Archive, ArchiveConfig, Carry, Inner, Message, background};
+use super::{Archive, ArchiveConfig, Background, Carry, Inner, Message, background, idle};
 use crate::error::{Context, Error};
 use crate::event::Offset;
 use crate::fact::Decoder;
@@ -22,8 +23,8 @@ use crate::lake::{self, Place};
 use crate::log::embedded::EmbeddedLog;
 use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
 
-/// Of a long log so many halves of `fold_bytes` are folded at once: fewer files, fewer commits, fewer calls in parts. Up
-/// to twice as many are in memory, for reading goes on meanwhile.
+/// Of a long log so many halves of `fold_bytes` are folded at once: fewer files, fewer commits, fewer calls in parts, and
+/// files of `events` that need not be joined. Up to twice as many are in memory, for reading goes on meanwhile.
 const HALVES_ON_THE_WAY: u64 = 3;
 
 impl Archive {
@@ -75,7 +76,7 @@ impl Archive {
             restored => restored?,
         };
         let next = Offset(sequencer.last.map_or(0, |offset| offset.0 + 1)).max(log.bounds().first);
-        let ignoring = AtomicBool::new(config.ignore_projections);
+        let (ignoring, idle) = (AtomicBool::new(config.ignore_projections), idle::runtime()?);
         let inner = Arc::new(Inner {
             store: Store {
                 config,
@@ -84,6 +85,8 @@ impl Archive {
                 sequencer: Arc::new(Lock::new(sequencer)),
                 foreground: Foreground::start()?,
                 tables: tokio::sync::Mutex::new(tables),
+                compacting: tokio::sync::Mutex::default(),
+                idle: Idle::of(&idle),
                 session,
                 ignoring,
             },
@@ -96,7 +99,7 @@ impl Archive {
             failed: AtomicBool::new(false),
             rebuilding: tokio::sync::Mutex::default(),
             in_flight: AtomicU64::default(),
-            background: Mutex::new(Some(background::runtime()?)),
+            background: Mutex::new(Some(Background { lower: background::runtime()?, idle })),
         });
         let archive = Archive { inner };
         if let Err(error) = archive.replay(next).await {
@@ -150,7 +153,8 @@ impl Archive {
             if inner.config.read_only {
                 continue;
             }
-            if tail >= fold_bytes * 2
+            // Reading goes on beside a fold, but not beside a swap, which needs memory itself.
+            if (tail >= fold_bytes * 2 || inner.compacting.try_lock().is_err())
                 && let Some(running) = fold.take()
             {
                 // Its own error is logged there; what it did not fold stays in memory.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ArchiveConfig;
 use super::duplicates::{Aside, DELIVERY_BYTES};
 use super::foreground::Foreground;
+use super::idle::Idle;
 use super::keyer::Keyer;
 use super::lock::Lock;
 use super::projection::Lane;
@@ -37,7 +38,14 @@ impl Tables {
     pub async fn open(place: &Place<'_>, index: &Path) -> Result<Tables, Error> {
         let identity = place.identity;
         let lane = |table, name| -> Result<Lane, Error> {
-            Ok(Lane { table, homes: Runs::open(&index.join(name), identity)?, attempt: None, exchange: None })
+            Ok(Lane {
+                table,
+                homes: Runs::open(&index.join(name), identity)?,
+                attempt: None,
+                exchange: None,
+                parted: None,
+                provisional: Vec::new(),
+            })
         };
         Ok(Tables {
             events: Table::events(place).await?,
@@ -125,6 +133,10 @@ pub(crate) struct Store {
     /// Where the background does what it does under that lock, if it is more than a moment's work.
     pub foreground: Foreground,
     pub tables: tokio::sync::Mutex<Tables>,
+    /// Held by whoever compacts or rebuilds: files that are merged must stay until the result replaces them. Taken
+    /// before the tables.
+    pub compacting: tokio::sync::Mutex<()>,
+    pub idle: Idle,
     pub session: SessionContext,
     /// Size of the tail in memory.
     pub tail_bytes: AtomicU64,

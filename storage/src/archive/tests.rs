@@ -6,8 +6,10 @@ use std::path::Path;
 use bytes::Bytes;
 use futures::TryStreamExt;
 
+use super::swap::Swap;
 use super::toy::{HOUR, NOON, Toy};
 use super::*;
+use crate::call::CallState;
 use crate::event::{Micros, Source, call_id};
 use crate::fact::{CallRef, fingerprint};
 use crate::rows::{self, KeyedCall};
@@ -138,6 +140,116 @@ async fn equals_a_naive_fold_through_folds_crashes_and_rebuilds() {
             expect_equal(&archive, &naive, &format!("{after} (seed {seed}, step {step})")).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_indexes_of_a_new_archive_need_not_be_made_again_at_its_first_restart() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let archive = open(directory.path()).await;
+    let last = say(&archive, &mut Naive::default(), "first", "start", 0).await;
+    archive.fold_now().await.expect("folded");
+    let tables = archive.inner.tables.lock().await;
+    let until = [tables.fingerprints.until(), tables.calls.homes.until(), tables.recordings.homes.until()];
+    assert_eq!(until, [Some(last); 3]);
+}
+
+/// Says something of a call; `minutes` after noon.
+async fn say(archive: &Archive, naive: &mut Naive, key: &str, what: &str, minutes: i64) -> Offset {
+    let mut event = Arc::unwrap_or_clone(message(0, &mut Dice(0)).event);
+    let at = NOON + minutes * HOUR / 60;
+    (event.received_at, event.payload) = (at, Bytes::from(format!("{key}|{what}|{at}")));
+    event.error = None;
+    event.id = format!("{key}-{what}-{minutes}");
+    let message = Message::new(event, &Toy);
+    let receipts = archive.append(vec![message.clone()]).await.expect("appended");
+    naive.take(receipts[0].offset, &message);
+    receipts[0].offset
+}
+
+/// Rows of calls in the table: final ones and parts.
+async fn rows_of_calls(archive: &Archive) -> (u64, u64) {
+    let tables = archive.inner.tables.lock().await;
+    let rows = tables.calls.table.rows_by_partition().await.expect("readable");
+    let of = |tier: &str| rows.iter().filter(|((_, of), _)| of == tier).map(|(_, rows)| rows).sum();
+    (of(rows::FINAL), of(rows::PART))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_under_way_has_one_row_and_no_parts_however_many_folds_come() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut archive = open(directory.path()).await;
+    let mut naive = Naive::default();
+    let mut expected = Vec::new();
+    for (minutes, what) in [(0, "start"), (1, "answer"), (20, "answer"), (40, "end")] {
+        let offset = say(&archive, &mut naive, "long", what, minutes).await;
+        expected.push((offset, naive.hash(), naive.messages));
+        archive.fold_now().await.expect("folded");
+        assert_eq!(rows_of_calls(&archive).await, (1, 0), "at {minutes} minutes");
+        assert_eq!(archive.status().overlay_calls, 0, "queries read it from the table");
+    }
+    expect_equal(&archive, &naive, "four folds").await;
+    expect_versions(&archive, &expected).await;
+    // Many others, each with a fold of its own: what is replaced is not joined with others.
+    for number in 0..40 {
+        say(&archive, &mut naive, &format!("other-{number}"), "start", 41 + number).await;
+        archive.flush().await.expect("flushed");
+    }
+    assert_eq!(rows_of_calls(&archive).await, (41, 0));
+    expect_equal(&archive, &naive, "forty flushes").await;
+    // The call ended an hour ago, so its row stays: what comes now is a part, until days are swapped.
+    say(&archive, &mut naive, "long", "answer", 110).await;
+    archive.fold_now().await.expect("folded");
+    assert_eq!(rows_of_calls(&archive).await, (41, 1));
+    archive.flush().await.expect("flushed");
+    assert_eq!(rows_of_calls(&archive).await, (41, 0));
+    // A new process knows rows, not that some were to be replaced.
+    archive.inner.log.close().await;
+    drop(archive);
+    archive = reopen(directory.path()).await;
+    say(&archive, &mut naive, "other-39", "end", 111).await;
+    archive.fold_now().await.expect("folded");
+    assert_eq!(rows_of_calls(&archive).await, (41, 1));
+    archive.rebuild().await.expect("rebuilt");
+    say(&archive, &mut naive, "other-39", "answer", 112).await;
+    archive.flush().await.expect("flushed");
+    assert_eq!(rows_of_calls(&archive).await, (41, 0));
+    expect_equal(&archive, &naive, "a restart and a rebuild").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_comes_while_its_day_is_swapped_is_merged_by_the_next_swap() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let archive = open(directory.path()).await;
+    let mut naive = Naive::default();
+    for key in ["parted", "changed"] {
+        say(&archive, &mut naive, key, "start", 0).await;
+        say(&archive, &mut naive, key, "end", 1).await;
+    }
+    say(&archive, &mut naive, "later", "start", 10).await;
+    archive.fold_now().await.expect("folded");
+    say(&archive, &mut naive, "parted", "answer", 11).await;
+    say(&archive, &mut naive, "changed", "answer", 12).await;
+    archive.fold_now().await.expect("folded");
+    assert_eq!(rows_of_calls(&archive).await, (3, 2));
+    let store = &archive.inner.store;
+    let table = store.plan_swap::<CallState>().await.expect("planned");
+    let days: Vec<String> = table.files().await.expect("files").into_iter().map(|file| file.day).collect();
+    let swap = Swap::<CallState>::of(table, store.session.clone(), Arc::clone(&store.decoder), &days).await;
+    let swap = Arc::new(swap.expect("readable"));
+    let adds = swap.write().await.expect("written");
+    say(&archive, &mut naive, "parted", "answer", 13).await;
+    archive.fold_now().await.expect("folded");
+    say(&archive, &mut naive, "changed", "answer", 14).await;
+    assert_eq!(rows_of_calls(&archive).await, (3, 3));
+    store.publish_swap(&days, Ok((swap, adds))).await.expect("published");
+    assert_eq!(rows_of_calls(&archive).await, (3, 1));
+    assert_eq!(archive.status().overlay_calls, 2, "neither is whole in the table");
+    expect_equal(&archive, &naive, "the swap").await;
+    archive.fold_now().await.expect("folded");
+    assert_eq!(rows_of_calls(&archive).await, (3, 2));
+    archive.flush().await.expect("flushed");
+    assert_eq!((rows_of_calls(&archive).await, archive.status().overlay_calls), ((3, 0), 0));
+    expect_equal(&archive, &naive, "the next swap").await;
 }
 
 /// The background task of the former handle may hold the lock for a moment.

@@ -188,6 +188,16 @@ impl<const V: usize> Runs<V> {
         Ok(())
     }
 
+    /// Forgets everything: there is nothing yet that the index should have.
+    ///
+    /// # Errors
+    /// `Io`; nothing has changed then.
+    pub fn begin(&mut self) -> Result<(), Error> {
+        self.commit(Vec::new(), None)?;
+        self.lacking = false;
+        Ok(())
+    }
+
     /// Bytes of memory that filters and fences take.
     pub fn memory_bytes(&self) -> u64 {
         self.runs.iter().map(|(_, run)| run.memory_bytes()).sum()

@@ -27,38 +27,41 @@ const SORTED_MESSAGES: usize = 16;
 
 /// How the rows of joined files come into order.
 #[derive(Clone, Copy, Debug)]
-pub enum Order<'a> {
+pub enum Order {
     /// Sorted by these columns.
-    By(&'a [&'a str]),
+    By(&'static [&'static str]),
     /// Every file has them in the order of this column already, and no two overlap: else sorted by it.
-    Along(&'a str),
+    Along(&'static str),
 }
 
 impl Table {
-    /// Joins the small files of every partition that has many; says whether anything was joined.
+    /// Writes the rows of these files into few.
     ///
     /// # Errors
-    /// If the table cannot be read or written; it is then as before.
-    pub async fn join_small_files(&mut self, session: &SessionContext, order: Order<'_>) -> Result<bool, Error> {
-        self.settle().await?;
-        let mut joined = false;
-        while let Some(paths) = self.small_files().await? {
-            let adds = match order {
-                Order::By(columns) => self.sorted(&in_one_partition(session, None), columns, &paths).await?,
-                Order::Along(column) => match self.in_order(session, column, &paths).await? {
-                    Some(files) => self.copied(&in_one_partition(session, Some(COPIED_ROWS)), files).await?,
-                    None => self.sorted(&in_one_partition(session, Some(SORTED_MESSAGES)), &[column], &paths).await?,
-                },
-            };
-            self.swap(adds, |file| paths.contains(&file.path)).await?;
-            joined = true;
+    /// If the table cannot be read or written.
+    pub async fn joined(
+        &self,
+        session: &SessionContext,
+        order: Order,
+        paths: &HashSet<String>,
+    ) -> Result<Vec<Add>, Error> {
+        match order {
+            Order::By(columns) => self.sorted(&in_one_partition(session, None), columns, paths).await,
+            Order::Along(column) => match self.in_order(session, column, paths).await? {
+                Some(files) => self.copied(&in_one_partition(session, Some(COPIED_ROWS)), files).await,
+                None => self.sorted(&in_one_partition(session, Some(SORTED_MESSAGES)), &[column], paths).await,
+            },
         }
-        Ok(joined)
     }
 
-    async fn small_files(&self) -> Result<Option<HashSet<String>>, Error> {
+    /// Small files of a partition that has many, but for those in `kept`.
+    ///
+    /// # Errors
+    /// If the snapshot cannot be read.
+    pub async fn small_files(&self, kept: &[String]) -> Result<Option<HashSet<String>>, Error> {
         let mut partitions: BTreeMap<(String, String), Vec<(i64, String)>> = BTreeMap::new();
-        for file in self.files().await?.into_iter().filter(|file| file.bytes < SMALL_BYTES) {
+        let files = self.files().await?.into_iter();
+        for file in files.filter(|file| file.bytes < SMALL_BYTES && !kept.contains(&file.path)) {
             partitions.entry((file.day, file.tier)).or_default().push((file.bytes, file.path));
         }
         let crowded = partitions.into_values().find(|files| files.len() >= JOINED_FILES);
@@ -127,6 +130,20 @@ impl Table {
 }
 
 #[cfg(test)]
+impl Table {
+    /// Joins small files for as long as there are many; says whether there were.
+    pub(super) async fn join_small_files(&mut self, session: &SessionContext, order: Order) -> Result<bool, Error> {
+        let mut joined = false;
+        while let Some(paths) = self.small_files(&[]).await? {
+            let adds = self.joined(session, order, &paths).await?;
+            self.swap(adds, &paths).await?;
+            joined = true;
+        }
+        Ok(joined)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
     use std::sync::Arc;
@@ -159,7 +176,7 @@ mod tests {
                 ("text", texts, true),
             ]);
             writer.write(rows.expect("of one length")).await.expect("written");
-            table.fold(writer.finish().await.expect("ended"), Offset(until as u64)).await.expect("folded");
+            table.fold(writer.finish().await.expect("ended"), &[], Offset(until as u64)).await.expect("folded");
         }
         table
     }

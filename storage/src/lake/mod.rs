@@ -249,6 +249,20 @@ impl Table {
         self.handle.version().unwrap_or_default()
     }
 
+    /// That version for reading, and for writing files that no commit names yet, while commits go on.
+    pub fn at_rest(&self) -> Arc<Table> {
+        Arc::new(Table {
+            name: self.name,
+            application: self.application.clone(),
+            handle: self.handle.clone(),
+            watermark: self.watermark,
+            columns: self.columns,
+            since_checkpoint: self.since_checkpoint,
+            in_doubt: self.in_doubt,
+            session: Arc::clone(&self.session),
+        })
+    }
+
     /// That version, with its watermark, as of now.
     pub fn pinned(&self) -> Version {
         Version { watermark: self.watermark, number: self.version(), at: crate::event::now() }
@@ -282,15 +296,31 @@ impl Table {
         Ok(handle.table_provider().with_session(Arc::clone(&self.session)).await?)
     }
 
-    /// Appends the rows of these files and moves the watermark, in one commit.
+    /// Appends the rows of these files, drops those that they replace, and moves the watermark, in one commit.
     ///
     /// # Errors
-    /// `Conflict` when another writer moved the watermark; other errors leave the table as it was.
-    pub async fn fold(&mut self, files: Vec<Add>, until: Offset) -> Result<(), Error> {
+    /// `Conflict` when another writer moved the watermark or dropped what is to be replaced; other errors leave the
+    /// table as it was.
+    pub async fn fold(&mut self, files: Vec<Add>, replaced: &[String], until: Offset) -> Result<(), Error> {
         let written: i64 = files.iter().map(|add| add.size).sum();
-        let committed = self.commit(files.iter().cloned().map(Action::Add).collect(), Some(until), false).await;
+        let mut actions: Vec<Action> = files.iter().cloned().map(Action::Add).collect();
+        let mut dropped = 0;
+        if !replaced.is_empty() {
+            let old: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
+            let old = old.iter().filter(|file| replaced.iter().any(|path| *path == file.path()));
+            actions.extend(old.map(|file| {
+                dropped += file.size();
+                Action::Remove(file.remove_action(true))
+            }));
+            if actions.len() != files.len() + replaced.len() {
+                self.discard(&files).await;
+                return Err(Error::Conflict(format!("files of `{}` are gone: another writer", self.name)));
+            }
+        }
+        let committed = self.commit(actions, Some(until), !replaced.is_empty()).await;
         self.keep_only_if(committed, &files).await?;
         metrics::counter!("trunklog_fold_written_bytes_total", "table" => self.name).increment(written.unsigned_abs());
+        metrics::counter!("trunklog_fold_replaced_bytes_total", "table" => self.name).increment(dropped.unsigned_abs());
         Ok(())
     }
 
@@ -307,17 +337,34 @@ impl Table {
         Ok(())
     }
 
-    /// Replaces files by others with the same calls, in one commit; `is_replaced` is asked with path, day and tier of
-    /// each file.
+    /// Replaces all files by others, in one commit.
     ///
     /// # Errors
     /// As [`Table::fold`].
-    pub async fn swap(&mut self, adds: Vec<Add>, is_replaced: impl Fn(&File) -> bool) -> Result<(), Error> {
+    pub async fn swap_all(&mut self, adds: Vec<Add>) -> Result<(), Error> {
+        let removed = self.removals(|_| true).await?;
+        self.replace(removed, adds).await
+    }
+
+    /// Replaces these files by others with the same rows, in one commit.
+    ///
+    /// # Errors
+    /// As [`Table::fold`].
+    pub async fn swap(&mut self, adds: Vec<Add>, replaced: &HashSet<String>) -> Result<(), Error> {
+        let removed = self.removals(|path| replaced.contains(path)).await?;
+        if removed.len() != replaced.len() {
+            self.discard(&adds).await;
+            return Err(Error::Conflict(format!("files of `{}` are gone: another writer", self.name)));
+        }
+        self.replace(removed, adds).await
+    }
+
+    /// What drops these files, with their sizes in bytes.
+    async fn removals(&mut self, is_removed: impl Fn(&str) -> bool) -> Result<Vec<(Action, i64)>, Error> {
         self.settle().await?;
         let files: Vec<_> = self.handle.get_active_add_actions_by_predicate(None).try_collect().await?;
-        let replaced = files.iter().filter(|file| is_replaced(&File::of(file)));
-        let removed = replaced.map(|file| (Action::Remove(file.remove_action(false)), file.size())).collect();
-        self.replace(removed, adds).await
+        let removed = files.iter().filter(|file| is_removed(&file.path()));
+        Ok(removed.map(|file| (Action::Remove(file.remove_action(false)), file.size())).collect())
     }
 
     /// Gives up the files of a commit that is known to have failed.

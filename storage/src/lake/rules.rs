@@ -116,7 +116,7 @@ async fn writer(table: &Table, numbers: Range<i64>) -> Result<RecordBatchWriter,
 async fn fold(table: &mut Table, numbers: Range<i64>) -> Result<(), Error> {
     let until = Offset((numbers.end - 1).cast_unsigned());
     let adds = writer(table, numbers).await?.flush().await?;
-    table.fold(adds, until).await
+    table.fold(adds, &[], until).await
 }
 
 /// Appends as the library's own writer does: every try writes new files.
@@ -175,13 +175,13 @@ async fn two_compactions_of_one_snapshot() {
     let (mut first, mut second, mut appender) = (lake.open().await, lake.open().await, lake.open().await);
     let (early, late) = (lake.rewrite(&first).await, lake.rewrite(&second).await);
     fold(&mut appender, 12..15).await.expect("an append is in nobody's way");
-    first.swap(early, |_| true).await.expect("the first is taken, after the append");
-    let refused = second.swap(late, |_| true).await;
+    first.swap_all(early).await.expect("the first is taken, after the append");
+    let refused = second.swap_all(late).await;
     assert!(matches!(&refused, Err(Error::Lake(error)) if is_fenced(error)), "{refused:?}");
     assert_eq!(lake.rows().await, (15, 15));
     // By now it has read the table again.
     let adds = lake.rewrite(&second).await;
-    second.swap(adds, |_| true).await.expect("of what is there now");
+    second.swap_all(adds).await.expect("of what is there now");
     assert_eq!((lake.rows().await, second.files().await.expect("readable").len()), ((15, 15), 1));
 }
 
@@ -306,11 +306,11 @@ async fn a_commit_whose_answer_is_lost() {
     // A compaction moves no offset that could tell, but names its files.
     lake.faults.plan(on_commit(Fault::AnswerLost));
     let adds = lake.rewrite(&table).await;
-    table.swap(adds, |_| true).await.expect("the table says that it landed");
+    table.swap_all(adds).await.expect("the table says that it landed");
     assert_eq!((lake.rows().await, table.files().await.expect("readable").len()), ((12, 12), 1));
     lake.faults.plan(on_commit(Fault::NoSpace));
     let adds = lake.rewrite(&table).await;
-    table.swap(adds.clone(), |_| true).await.expect_err("the table says that it did not");
+    table.swap_all(adds.clone()).await.expect_err("the table says that it did not");
     assert_eq!((lake.rows().await, table.files().await.expect("readable").len()), ((12, 12), 1));
     assert!(adds.iter().all(|add| !lake.has_file(&add.path)), "what was written in vain is gone");
 }

@@ -13,6 +13,9 @@ use crate::error::{Context, Error};
 /// Rows that are read or sorted at once: a sort needs room for some batches, and the row of a call has a KiB.
 const BATCH_ROWS: usize = 2048;
 
+/// Footers of files that are kept in memory.
+const FOOTER_BYTES: usize = 16 << 20;
+
 /// A session for the archive's own reads: strings as strings, filters pushed into Parquet. Sorts that need more than
 /// `memory_bytes` spill into `spill`.
 ///
@@ -30,6 +33,7 @@ pub fn session(memory_bytes: usize, spill: &Path) -> Result<SessionContext, Erro
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
         .with_temp_file_path(spill)
+        .with_metadata_cache_limit(FOOTER_BYTES)
         .build_arc()?;
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
