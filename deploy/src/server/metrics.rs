@@ -48,6 +48,12 @@ fn describe() {
     describe_gauge!("trunklog_index_entries", "Entries of an index");
     describe_counter!("trunklog_fold_written_bytes_total", Unit::Bytes, "Bytes that folds wrote, by table");
     describe_counter!(
+        "trunklog_fold_replaced_bytes_total",
+        Unit::Bytes,
+        "Bytes of files with rows of calls under way that the next fold replaced"
+    );
+    describe_counter!("trunklog_compaction_errors_total", "Compactions that failed; they are tried again");
+    describe_counter!(
         "trunklog_compaction_removed_bytes_total",
         Unit::Bytes,
         "Bytes of files that compaction replaced"
