@@ -23,10 +23,12 @@ pub mod links;
 pub mod log;
 pub mod media;
 mod objects;
+pub mod priority;
 pub mod recording;
 pub mod rows;
 pub mod schema;
 pub mod sorted_map;
+mod threads;
 
 pub use error::Error;
 pub(crate) use log::sync_directory as log_sync_directory;

@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::runtime::{Builder, Runtime};
 use trunklog_query::Workers;
+use trunklog_storage::priority::{be_idle, be_nice};
 
 use crate::error::Error;
-
-/// Niceness of background threads.
-const BACKGROUND_PRIORITY: i32 = 10;
 
 /// Threads for the short work on disk that requests wait for; each has a heap and a stack of its own.
 const DISK_THREADS: usize = 64;
@@ -49,28 +44,14 @@ impl Background {
     }
 }
 
-fn be_nice() {
-    // Absolute, not relative: threads of the blocking pool inherit the niceness of the worker that made them.
-    if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_PRIORITY) {
-        tracing::debug!(%error, "background threads keep normal priority");
-    }
-}
-
-fn be_idle() {
-    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
-        tracing::debug!(?error, "threads for SQL are not idle ones, but nice");
-        be_nice();
-    }
-}
-
 fn build(builder: &mut Builder) -> Result<Runtime, Error> {
     builder.enable_all().build().map_err(Error::io("starting threads"))
 }
 
 #[cfg(test)]
 mod tests {
-    use thread_priority::thread_schedule_policy;
+    use thread_priority::{NormalThreadSchedulePolicy, ThreadSchedulePolicy, thread_schedule_policy};
+    use trunklog_storage::priority::NICENESS;
 
     use super::*;
 
@@ -88,7 +69,7 @@ mod tests {
         let niceness = || rustix::process::getpriority_process(None).expect("a niceness");
         let nice = background.lower.block_on(background.lower.spawn(async move { (policy(), niceness()) }));
         let other = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
-        assert_eq!(nice.expect("the task ends"), (other, BACKGROUND_PRIORITY));
+        assert_eq!(nice.expect("the task ends"), (other, NICENESS));
         background.shutdown(Duration::from_secs(1));
     }
 }

@@ -12,9 +12,8 @@ use super::{Archive, Inner};
 use crate::error::{Context, Error};
 use crate::event::Offset;
 use crate::log::Log;
+use crate::priority::be_nice;
 
-/// Of the background's threads.
-const NICENESS: i32 = 10;
 /// Threads for reading and writing files. Each has a heap of its own, in which pages stay of what others freed: with the
 /// 512 that are usual, memory grows with the length of a log that is folded. Only loading a version of a table holds one
 /// while it needs another, and who does that holds the tables; look-ups read tables that are loaded.
@@ -33,12 +32,6 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
         .enable_all()
         .build()
         .context("starting background threads")
-}
-
-pub(super) fn be_nice() {
-    // Absolute: threads of the blocking pool inherit the niceness of the worker that made them. A priority that cannot be
-    // lowered costs latency, nothing else.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 /// Folds by size and age, and compacts after it, until the archive is gone.

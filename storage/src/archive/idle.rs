@@ -6,29 +6,21 @@
 use std::future::Future;
 use std::time::Duration;
 
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::background::{DISK_THREADS, be_nice};
+use super::background::DISK_THREADS;
 use crate::error::{Context, Error};
+use crate::priority::be_idle;
 
 /// So long a piece of work may take at idle priority: a day of calls takes seconds on a machine that has time for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The threads themselves.
 pub(super) fn runtime() -> Result<Runtime, Error> {
-    let idle = || {
-        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        if set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).is_err() {
-            be_nice();
-        }
-    };
     let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(2).thread_name("compaction").max_blocking_threads(DISK_THREADS).on_thread_start(idle);
+    builder.worker_threads(2).thread_name("compaction").max_blocking_threads(DISK_THREADS).on_thread_start(be_idle);
     builder.enable_all().build().context("starting threads for compaction")
 }
 
@@ -93,7 +85,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use thread_priority::thread_schedule_policy;
+    use thread_priority::{NormalThreadSchedulePolicy, ThreadSchedulePolicy, thread_schedule_policy};
 
     use super::*;
 

@@ -28,7 +28,6 @@ mod receive;
 mod stored;
 mod sweep;
 mod temporary;
-mod threads;
 mod tree;
 mod waveform;
 
@@ -42,10 +41,14 @@ pub use receive::{Received, Receiver};
 pub use stored::{Stored, StoredReader};
 
 use crate::error::{Context, Error};
+use crate::threads::Threads;
 use object_key::ObjectKey;
 use pack::Packer;
-use threads::Threads;
 use tree::Tree;
+
+/// Threads for the short work on disk of uploads. Syncs that wait together share a journal commit, so more would not be
+/// faster.
+const DISK_THREADS: usize = 32;
 
 /// After so many bytes, of all uploads together, the free space is looked at again.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
@@ -89,7 +92,7 @@ impl Media {
         let tree = Arc::new(Tree::open(&config.data_dir)?);
         tree.empty_temporary()?;
         let packer = Packer::start(Arc::clone(&tree))?;
-        let (threads, claims) = (Threads::start()?, Arc::default());
+        let (threads, claims) = (Threads::start("media-disk", DISK_THREADS)?, Arc::default());
         let inner = Inner { config, tree, packer, threads, claims, unchecked_bytes: AtomicU64::new(0) };
         Ok(Media { inner: Arc::new(inner) })
     }

@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 
 use super::keep::{Place, keep};
 use super::temporary::Temporary;
-use super::threads::Task;
 use super::{Media, write_failed};
 use crate::error::Error;
 use crate::event::hex;
+use crate::threads::Task;
 
 /// So many bytes are gathered before they are hashed and written.
 const PIECE_BYTES: usize = 128 << 10;
@@ -53,6 +53,12 @@ struct Spill {
     temporary: Temporary,
     hash: Sha256,
     unsynced: u64,
+}
+
+/// What work on disk came to; one that panicked has failed.
+async fn ended<T>(work: &mut Task<Result<T, Error>>) -> Result<T, Error> {
+    let broken = || Error::Io { context: "file work".into(), source: std::io::Error::other("it broke off") };
+    work.done().await.ok_or_else(broken)?
 }
 
 impl Receiver {
@@ -106,7 +112,7 @@ impl Receiver {
         } else {
             self.spill().await?;
             let Some(mut writing) = self.writing.take() else { return Err(Error::Closed) };
-            let spill = writing.done().await?;
+            let spill = ended(&mut writing).await?;
             (hex(&spill.hash.finalize()), Body::Disk(spill.temporary))
         };
         Ok(Received { sha256, bytes: self.bytes, media: self.media, body })
@@ -117,7 +123,7 @@ impl Receiver {
         let before = match &mut self.writing {
             // Waited for in place: a write that is given up loses nothing of what is on disk.
             Some(writing) => {
-                let written = writing.done().await;
+                let written = ended(writing).await;
                 self.writing = None;
                 Some(written?)
             }
@@ -177,7 +183,7 @@ impl Received {
             Body::Disk(temporary) => {
                 let tree = Arc::clone(&self.media.inner.tree);
                 let work = move || keep(&tree, temporary, place, &self.sha256);
-                self.media.inner.threads.begin(work).done().await
+                ended(&mut self.media.inner.threads.begin(work)).await
             }
         }
     }

@@ -1,8 +1,7 @@
-//! Threads for the short work on disk of uploads.
+//! Threads that are given short pieces of work.
 //!
-//! Not those of the runtime: each piece of an upload is handed over, and the lock of the runtime's queue, on a busy
-//! machine, makes the threads that serve messages yield the processor in turn (see `archive/lock.rs`). Who waits for
-//! this one sleeps.
+//! Not those of the runtime: the lock of its queue, on a busy machine, makes the threads that serve messages yield the
+//! processor in turn (see `archive/lock.rs`). Who waits for this one sleeps.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,20 +11,18 @@ use tokio::sync::oneshot;
 
 use crate::error::{Context, Error};
 
-/// Syncs that wait together share a journal commit, so more would not be faster.
-const THREADS: usize = 32;
-
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads; they end with it.
-pub(super) struct Threads {
+#[derive(Debug)]
+pub(crate) struct Threads {
     queue: Arc<Queue>,
 }
 
 /// Work under way. Dropped, the work goes on, and nobody is told of it.
-pub(super) struct Task<T>(oneshot::Receiver<T>);
+pub(crate) struct Task<T>(oneshot::Receiver<T>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
     more: Condvar,
@@ -37,17 +34,23 @@ struct Waiting {
     closed: bool,
 }
 
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Waiting").field("jobs", &self.jobs.len()).finish_non_exhaustive()
+    }
+}
+
 impl Threads {
-    /// Starts them, with the priority of the calling thread.
+    /// Starts so many, with the priority of the calling thread.
     ///
     /// # Errors
     /// If the system has no more threads.
-    pub fn start() -> Result<Threads, Error> {
+    pub fn start(name: &str, count: usize) -> Result<Threads, Error> {
         let threads = Threads { queue: Arc::default() };
-        for _ in 0..THREADS {
+        for _ in 0..count {
             let queue = Arc::clone(&threads.queue);
-            let thread = std::thread::Builder::new().name("media-disk".into());
-            thread.spawn(move || queue.work()).context("starting a thread for uploads")?;
+            let thread = std::thread::Builder::new().name(name.into());
+            thread.spawn(move || queue.work()).context("starting a thread")?;
         }
         Ok(threads)
     }
@@ -73,14 +76,10 @@ impl Drop for Threads {
     }
 }
 
-impl<T> Task<Result<T, Error>> {
-    /// What it came to; work that panicked has failed.
-    ///
-    /// # Errors
-    /// That of the work.
-    pub async fn done(&mut self) -> Result<T, Error> {
-        let broken = |error| Error::Io { context: "file work".into(), source: std::io::Error::other(error) };
-        (&mut self.0).await.map_err(broken)?
+impl<T> Task<T> {
+    /// What it came to; nothing if it panicked.
+    pub async fn done(&mut self) -> Option<T> {
+        (&mut self.0).await.ok()
     }
 }
 
@@ -105,15 +104,17 @@ mod tests {
 
     #[tokio::test]
     async fn all_work_is_done_and_a_panic_ends_no_thread() {
-        let threads = Threads::start().expect("threads");
-        for round in 0..2 * THREADS {
-            let mut broken: Task<Result<(), Error>> = threads.begin(|| panic!("on purpose"));
-            assert!(broken.done().await.is_err(), "{round}");
-        }
-        let mut tasks: Vec<_> = (0..10 * THREADS).map(|number| threads.begin(move || Ok(number))).collect();
-        drop(threads);
-        for (number, task) in tasks.iter_mut().enumerate() {
-            assert_eq!(task.done().await.expect("done"), number);
+        for count in [1, 32] {
+            let threads = Threads::start("threads", count).expect("threads");
+            for round in 0..2 * count {
+                let mut broken: Task<()> = threads.begin(|| panic!("on purpose"));
+                assert!(broken.done().await.is_none(), "{round}");
+            }
+            let mut tasks: Vec<_> = (0..10 * count).map(|number| threads.begin(move || number)).collect();
+            drop(threads);
+            for (number, task) in tasks.iter_mut().enumerate() {
+                assert_eq!(task.done().await, Some(number));
+            }
         }
     }
 }
