@@ -8,18 +8,20 @@ use arrow::datatypes::Int64Type;
 use datafusion::common::ScalarValue;
 use datafusion::execution::session_state::SessionState;
 use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 use trunklog_storage::archive::{Archive, Snapshot};
 use trunklog_storage::event::{self, Micros, Offset};
 
-use crate::error::QueryError;
+use crate::error::{Limit, QueryError};
 use crate::guard::{Environment, Gate};
 use crate::moment::{AsOf, Moment};
 use crate::pins::Pins;
+use crate::reports::{self, Answer, Partials, Polled, Request, Served};
 use crate::session::{Session, template};
 use crate::workers::Workers;
 
 /// Whose rows may be read. One value decides for all protocols.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Access {
     tenant: Option<Arc<str>>,
 }
@@ -71,6 +73,8 @@ pub(crate) struct Shared {
     pub environment: Environment,
     pub gate: Gate,
     pub pins: Pins,
+    pub polled: Polled,
+    pub partials: Arc<Partials>,
 }
 
 /// Answers queries over one archive.
@@ -84,8 +88,18 @@ impl QueryEngine {
         let environment = Environment::new(limits.memory_bytes);
         let template = Arc::new(template(environment.runtime()));
         let gate = Gate::new(limits.concurrent, limits.queued);
-        let pins = Pins::default();
-        QueryEngine { shared: Arc::new(Shared { archive, limits, workers, template, environment, gate, pins }) }
+        let shared = Shared {
+            archive,
+            limits,
+            workers,
+            template,
+            environment,
+            gate,
+            pins: Pins::default(),
+            polled: Polled::default(),
+            partials: Arc::default(),
+        };
+        QueryEngine { shared: Arc::new(shared) }
     }
 
     /// The archive that is read.
@@ -147,6 +161,44 @@ impl QueryEngine {
         };
         snapshot.time = as_of.time;
         Ok(self.session_on(access, snapshot))
+    }
+
+    /// The questions to reports that were asked lately.
+    pub(crate) fn polled(&self) -> &Polled {
+        &self.shared.polled
+    }
+
+    /// Computes a report, in a place that it waits for.
+    pub(crate) async fn compute(
+        &self,
+        access: &Access,
+        request: &Request,
+        moment: Moment,
+    ) -> Result<(Answer, AsOf), QueryError> {
+        let permit = self.shared.gate.enter(access.only_tenant()).await?;
+        let session = self.session(access.clone(), moment).await?;
+        let (as_of, seconds, request) = (session.as_of(), self.shared.limits.seconds, request.clone());
+        let work = async move {
+            let _permit = permit;
+            session.compute(&request).await
+        };
+        let task = AbortOnDropHandle::new(self.runtime().spawn(work));
+        let failed = |_| QueryError::Internal("a report failed".into());
+        match tokio::time::timeout(Duration::from_secs(seconds), task).await {
+            Ok(answer) => Ok((answer.map_err(failed)??, as_of)),
+            Err(_) => Err(QueryError::Limit { limit: Limit::Time, detail: format!("at most {seconds} seconds") }),
+        }
+    }
+
+    /// Computes a report at an earlier moment.
+    pub(crate) async fn report_once(
+        &self,
+        access: &Access,
+        request: &Request,
+        moment: Moment,
+    ) -> Result<Served, QueryError> {
+        let (answer, as_of) = self.compute(access, request, moment).await?;
+        reports::once(request, &answer, as_of)
     }
 
     async fn snapshot(&self) -> Result<Snapshot, QueryError> {

@@ -55,6 +55,9 @@ pub enum QueryError {
         /// What is wrong with it.
         detail: String,
     },
+    /// There is nothing of that name.
+    #[error("there is no {0}")]
+    NotFound(String),
     /// That offset has not been reached in time.
     #[error("offset {0} is not visible yet")]
     NotYet(u64),
@@ -83,6 +86,7 @@ impl QueryError {
             QueryError::Limit { limit, .. } => limit.as_str(),
             QueryError::Busy => "busy",
             QueryError::Parameter { .. } => "parameter",
+            QueryError::NotFound(_) => "not found",
             QueryError::NotYet(_) => "not yet",
             QueryError::Gone(_) => "gone",
             QueryError::Unavailable(_) => "unavailable",

@@ -9,6 +9,7 @@ pub mod format;
 mod guard;
 mod moment;
 mod pins;
+mod reports;
 mod rest;
 mod session;
 mod tables;

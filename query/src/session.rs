@@ -24,7 +24,8 @@ use crate::engine::{Access, Shared};
 use crate::error::{Limit, QueryError};
 use crate::guard::{self, Permit};
 use crate::moment::AsOf;
-use crate::tables::ArchiveSchema;
+use crate::reports::{self, Answer, Collector, Request};
+use crate::tables::{ArchiveSchema, register_reports};
 
 /// The only catalogue, and its only schema.
 pub(crate) const CATALOG: &str = "trunklog";
@@ -128,10 +129,28 @@ impl Session {
         Ok(Collected { schema, batches })
     }
 
+    /// Computes a report.
+    pub(crate) async fn compute(&self, request: &Request) -> Result<Answer, QueryError> {
+        let collector = Collector {
+            snapshot: self.snapshot.clone(),
+            tenant: self.access.only_tenant().cloned(),
+            partials: Arc::clone(&self.shared.partials),
+            runtime: self.shared.workers.handle().clone(),
+            now: self.snapshot.time,
+        };
+        reports::compute(request, collector, self.shared.archive.decoder()).await
+    }
+
+    /// The rows of a report.
+    pub(crate) async fn report(&self, request: &Request) -> Result<RecordBatch, QueryError> {
+        self.compute(request).await?.table.batch()
+    }
+
     fn state(&self) -> Result<SessionState, QueryError> {
         let schema =
             ArchiveSchema::new(&self.shared.template, &self.access, &self.snapshot, self.shared.archive.decoder());
         let mut state = with_schema(&self.shared.template, schema)?;
+        register_reports(&mut state, self);
         if self.access.only_tenant().is_none() {
             state.config_mut().options_mut().explain.logical_plan_only = false;
         }

@@ -13,6 +13,7 @@ pub mod load;
 pub mod model;
 pub mod naive;
 mod raw;
+pub mod reports;
 pub mod scan;
 mod server;
 pub mod simulate;

@@ -43,6 +43,11 @@ fn describe() {
     describe_counter!("trunklog_links_total", "Recordings linked to a call by decision, by rule");
     describe_counter!("trunklog_call_links_total", "Calls linked to each other by decision, by rule");
     describe_counter!("trunklog_call_unlinks_total", "Links between calls taken back, by rule");
+    describe_counter!("trunklog_report_requests_total", "Requests of reports over HTTP");
+    describe_counter!("trunklog_report_computations_total", "Computations of reports, by report: not by who asks");
+    describe_counter!("trunklog_report_files_read_total", "Files read for reports, others being remembered");
+    describe_histogram!("trunklog_report_seconds", Unit::Seconds, "Time that a report took to compute");
+    describe_gauge!("trunklog_report_memory_bytes", Unit::Bytes, "Memory of what files contribute to reports");
     describe_gauge!("trunklog_linker_calls", "Calls that the linker watches");
     describe_gauge!("trunklog_index_bytes", Unit::Bytes, "Memory of the indexes of home days and fingerprints");
     describe_gauge!("trunklog_index_entries", "Entries of an index");

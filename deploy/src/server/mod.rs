@@ -97,6 +97,7 @@ impl Opened {
             links: Links::open(&config.data_dir)?,
             public_url: Arc::new(move || for_links.load().public_url.clone()),
             cache: RecordingCache::new(config.data_dir.join("objects/.tmp")),
+            stopping: CancellationToken::new(),
         };
         let (started, draining) = (Instant::now(), Arc::default());
         let state = AppState { archive, keys, settings, background, metrics: None, started, draining };
@@ -177,7 +178,7 @@ async fn serve(config: Checked, overrides: Overrides, with_demo: bool, backgroun
     }
 
     opened.resume()?;
-    let stop = CancellationToken::new();
+    let stop = opened.query.stopping.clone();
     let data_dir = config.data_dir.clone();
     signals::watch(opened.state.clone(), config, overrides, stop.clone())?;
     output::line(&format!("listening http={address} pg=off flight=off"));

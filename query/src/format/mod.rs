@@ -18,7 +18,7 @@ use crate::moment::AsOf;
 pub use negotiate::negotiate;
 
 /// The forms of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// `{"columns":…,"rows":…,"as_of":…}`.
     Json,

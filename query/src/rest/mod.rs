@@ -1,4 +1,4 @@
-//! The HTTP interface: `/v1/sql`, the lists of calls and recordings, and the sound of recordings.
+//! The HTTP interface: `/v1/sql`, reports, the lists of calls and recordings, and the sound of recordings.
 
 mod auth;
 mod call;
@@ -10,6 +10,7 @@ mod members;
 mod parameters;
 mod problem;
 pub mod recordings;
+mod reports;
 mod rows;
 mod sql;
 mod stream;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
 use trunklog_storage::keys::Keys;
 use trunklog_storage::links::Links;
 use trunklog_storage::media::Media;
@@ -40,12 +42,16 @@ pub struct QueryState {
     pub public_url: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// What serving recordings remembers.
     pub cache: RecordingCache,
+    /// Streams that have no end of their own end with this.
+    pub stopping: CancellationToken,
 }
 
 /// Everything that is read over HTTP.
 pub fn router(state: QueryState) -> Router {
     Router::new()
         .route("/v1/sql", post(sql::run))
+        .route("/v1/reports", get(reports::list))
+        .route("/v1/reports/{name}", get(reports::show))
         .route("/v1/calls", get(calls::list))
         .route("/v1/calls/{call_id}", get(call::show))
         .route("/v1/calls/{call_id}/events", get(call::events))

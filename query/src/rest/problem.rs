@@ -77,6 +77,7 @@ impl From<QueryError> for Problem {
             QueryError::Parameter { parameter, .. } => {
                 Problem::new(StatusCode::BAD_REQUEST, "parameter", "A parameter is wrong", detail).at(parameter)
             }
+            QueryError::NotFound(_) => Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail).at("name"),
             QueryError::NotYet(_) => {
                 Problem::new(unavailable, "not-visible-yet", "Not visible yet", detail).retry("1").at("min_offset")
             }

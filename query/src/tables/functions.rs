@@ -81,6 +81,19 @@ pub(super) fn shown_state(decoder: Arc<dyn Decoder>, now: Micros) -> ScalarUDF {
     ScalarUDF::from(ShownState { decoder, now, signature: Signature::exact(types, Volatility::Immutable) })
 }
 
+/// For how long, in microseconds, nothing need be heard of an open call before it times out.
+pub(crate) fn silence_allowed(
+    decoder: &dyn Decoder,
+    tenant: &str,
+    source: Source,
+    unanswered: bool,
+    direction: &str,
+) -> Micros {
+    // An OutgoingCall has an end to come, an IncomingCall of a contact centre has none.
+    let only_ringing = source == Source::Placetel && unanswered && direction != "out";
+    decoder.timeout(tenant, source, only_ringing)
+}
+
 struct ShownState {
     decoder: Arc<dyn Decoder>,
     now: Micros,
@@ -114,17 +127,17 @@ impl ShownState {
         let time = |at: usize| columns[at].as_primitive::<TimestampMicrosecondType>();
         let (tenants, sources, states, endpoints, directions) = (text(0), text(1), text(2), text(5), text(6));
         let (heard, answered) = (time(3), time(4));
-        let mut limits: HashMap<(&str, &str, bool), Option<Micros>> = HashMap::new();
+        let mut limits: HashMap<(&str, &str, bool, &str), Option<Micros>> = HashMap::new();
         let shown = (0..states.len()).map(|row| {
             if states.is_null(row) || states.value(row) != "open" || heard.is_null(row) {
                 return states.is_valid(row).then(|| states.value(row));
             }
             let (tenant, source) = (tenants.value(row), sources.value(row));
-            // An OutgoingCall has an end to come, an IncomingCall of a contact centre has none.
             let unanswered = answered.is_null(row) && endpoints.is_null(row);
-            let only_ringing = source == Source::Placetel.as_str() && unanswered && directions.value(row) != "out";
-            let limit = limits.entry((tenant, source, only_ringing)).or_insert_with(|| {
-                Source::parse(source).map(|source| self.decoder.timeout(tenant, source, only_ringing))
+            let direction = directions.value(row);
+            let limit = limits.entry((tenant, source, unanswered, direction)).or_insert_with(|| {
+                let source = Source::parse(source);
+                source.map(|source| silence_allowed(self.decoder.as_ref(), tenant, source, unanswered, direction))
             });
             let late = limit.is_some_and(|limit| heard.value(row).saturating_add(limit) < self.now);
             Some(if late { "timed_out" } else { "open" })

@@ -8,6 +8,9 @@ mod barrier;
 mod catalog;
 mod functions;
 mod pushdown;
+mod reports;
 mod views;
 
 pub(crate) use catalog::ArchiveSchema;
+pub(crate) use functions::silence_allowed;
+pub(crate) use reports::register as register_reports;

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
 use datafusion::prelude::{Expr, col, lit};
 
 use super::arrivals::{Arrivals, arrivals};
@@ -12,7 +11,7 @@ use super::snapshot::{Part, stored_rows};
 use super::{Archive, Inner};
 use crate::call::CallState;
 use crate::error::Error;
-use crate::lake;
+use crate::lake::{self, Pinned};
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, KeyedCall, KeyedRecording, State};
 
@@ -59,12 +58,7 @@ impl Archive {
     }
 
     /// The row in the final tier of its home day.
-    async fn stored_recording(
-        &self,
-        table: Arc<dyn TableProvider>,
-        id: &str,
-        day: i32,
-    ) -> Result<Option<KeyedRecording>, Error> {
+    async fn stored_recording(&self, table: Arc<Pinned>, id: &str, day: i32) -> Result<Option<KeyedRecording>, Error> {
         let filter = in_days(&day_names(&[day])).and(lake::read::is_whole()).and(col("recording_id").eq(lit(id)));
         let pinned = Arc::clone(&table);
         // Planning a read is no work for the threads that serve.

@@ -386,7 +386,14 @@ mod tests {
                 day: 0,
                 state: Arc::new(state),
             };
-            Entry { keyed, stored: false, lacks_stored: false, parts: false, provisional: false }
+            Entry {
+                keyed,
+                stored: false,
+                lacks_stored: false,
+                parts: false,
+                provisional: false,
+                shown: OnceLock::new(),
+            }
         };
         heard.iter().enumerate().map(entry).collect()
     }

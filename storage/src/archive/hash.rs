@@ -58,7 +58,7 @@ impl Archive {
         let superseded = part.superseded();
         let mut found = Vec::new();
         let filter = lake::read::is_whole();
-        for batch in self.read(Arc::clone(&part.table), &S::schema(), Some(filter)).await? {
+        for batch in self.read(part.table.whole(), &S::schema(), Some(filter)).await? {
             let ids = batch.column_by_name(S::ID).map(|column| column.as_string::<i32>().clone());
             let is_whole = |row: usize| ids.as_ref().is_none_or(|ids| !superseded.contains(ids.value(row)));
             let lines = lines(&batch, state_key::<S>)?.into_iter().enumerate();

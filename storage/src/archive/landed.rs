@@ -5,15 +5,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::catalog::TableProvider;
-
 use super::fold::NOTED_AT_ONCE;
-use super::projection::{HOME_BYTES, Lane, Projected, Projection, home_entry, home_key};
+use super::projection::{HOME_BYTES, Lane, Placement, Projected, Projection, home_entry, home_key};
 use super::sequencer::Failure;
 use super::store::{Store, Tables};
 use crate::error::Error;
 use crate::index::View;
-use crate::lake::Version;
+use crate::lake::{Pinned, Version};
+use crate::rows::State;
 
 impl Store {
     /// Finds out what became of the last fold and swap of this table and notes it: else rows would be written twice,
@@ -63,6 +62,8 @@ impl Store {
             let mut locked = sequencer.lock();
             let projection = S::of_mut(&mut locked);
             let before = present.show(projection);
+            let provisional = attempt.provisional_files.get().map(Vec::as_slice).unwrap_or_default().into();
+            projection.placement = Placement { provisional, is_noting: true };
             projection.landed(attempt.until);
             drop(locked);
             let mut done = Vec::with_capacity(attempt.whole.len());
@@ -75,6 +76,7 @@ impl Store {
             for ids in attempt.parts.chunks(NOTED_AT_ONCE) {
                 S::of_mut(&mut sequencer.lock_again()).has_parts(ids);
             }
+            S::of_mut(&mut sequencer.lock_again()).placement.is_noting = false;
             (before, done)
         };
         let released = self.foreground.run(note).await?;
@@ -108,6 +110,7 @@ impl Store {
             let mut locked = sequencer.lock();
             let projection = S::of_mut(&mut locked);
             let before = present.show(projection);
+            projection.placement.is_noting = true;
             projection.swapped(&exchange.days);
             drop(locked);
             let merged: HashSet<&Arc<str>> = exchange.with_parts.iter().map(|(id, _)| id).collect();
@@ -119,6 +122,7 @@ impl Store {
             for some in parted.chunks(NOTED_AT_ONCE) {
                 S::of_mut(&mut sequencer.lock_again()).still_has_parts(some);
             }
+            S::of_mut(&mut sequencer.lock_again()).placement.is_noting = false;
             (before, done)
         };
         let released = self.foreground.run(note).await?;
@@ -130,7 +134,7 @@ impl Store {
 
 /// A table and its index as they are after a commit.
 pub(super) struct Present {
-    table: Arc<dyn TableProvider>,
+    table: Arc<Pinned>,
     homes: View<HOME_BYTES>,
     version: Version,
     keep_superseded: Duration,
@@ -143,7 +147,7 @@ impl Present {
     }
 
     /// Queries read these from now on; gives those of before, to be dropped.
-    pub fn show<S>(self, projection: &mut Projection<S>) -> (Arc<dyn TableProvider>, View<HOME_BYTES>) {
+    pub fn show<S: State>(self, projection: &mut Projection<S>) -> (Arc<Pinned>, View<HOME_BYTES>) {
         remember(projection, self.version, self.keep_superseded);
         let table = std::mem::replace(&mut projection.table, self.table);
         (table, std::mem::replace(&mut projection.homes, self.homes))
@@ -152,7 +156,7 @@ impl Present {
 
 /// Which version of the table belongs to which offset, for reading as of an offset; versions whose files may be gone
 /// are forgotten.
-pub(super) fn remember<S>(projection: &mut Projection<S>, version: Version, keep: Duration) {
+pub(super) fn remember<S: State>(projection: &mut Projection<S>, version: Version, keep: Duration) {
     let (at, history) = (version.at, &mut projection.history);
     history.push(version);
     let kept = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);

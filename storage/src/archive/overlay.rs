@@ -18,7 +18,7 @@ const SHARDS: usize = 64;
 
 /// A call or recording in memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry<S> {
+pub(crate) struct Entry<S: State> {
     pub keyed: Keyed<S>,
     /// It has a row in the final tier.
     pub stored: bool,
@@ -28,15 +28,17 @@ pub(crate) struct Entry<S> {
     pub parts: bool,
     /// The file that has its row is replaced by the next fold.
     pub provisional: bool,
+    /// What is shown of it, once somebody asked.
+    pub shown: OnceLock<Arc<S::Shown>>,
 }
 
 #[derive(Clone, Debug)]
-struct Shard<S> {
+struct Shard<S: State> {
     entries: HashMap<Arc<str>, Entry<S>, RandomState>,
     rendered: OnceLock<RecordBatch>,
 }
 
-impl<S> Default for Shard<S> {
+impl<S: State> Default for Shard<S> {
     fn default() -> Self {
         Shard { entries: HashMap::default(), rendered: OnceLock::new() }
     }
@@ -44,11 +46,11 @@ impl<S> Default for Shard<S> {
 
 /// The states in memory; cloning is cheap and gives an unchanging view.
 #[derive(Clone, Debug)]
-pub(crate) struct Overlay<S> {
+pub(crate) struct Overlay<S: State> {
     shards: Vec<Arc<Shard<S>>>,
 }
 
-impl<S> Default for Overlay<S> {
+impl<S: State> Default for Overlay<S> {
     fn default() -> Self {
         Overlay { shards: (0..SHARDS).map(|_| Arc::default()).collect() }
     }
@@ -79,6 +81,7 @@ impl<S: State> Overlay<S> {
         let shard = Arc::make_mut(&mut self.shards[shard_of(id)]);
         if let Some(entry) = shard.entries.get_mut(id) {
             change(entry);
+            entry.shown = OnceLock::new();
             shard.rendered = OnceLock::new();
         }
     }
@@ -88,6 +91,7 @@ impl<S: State> Overlay<S> {
         let shard = Arc::make_mut(&mut self.shards[shard_of(&more.id)]);
         let Some(entry) = shard.entries.get_mut(&more.id) else { return Some(more) };
         entry.parts |= part;
+        entry.shown = OnceLock::new();
         Arc::make_mut(&mut entry.keyed.state).join(Arc::unwrap_or_clone(more.state));
         shard.rendered = OnceLock::new();
         None

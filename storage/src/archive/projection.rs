@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ahash::RandomState;
-use datafusion::catalog::TableProvider;
 
 use super::overlay::{Entry, Overlay};
 use super::sequencer::Sequencer;
@@ -15,7 +14,7 @@ use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Micros, Offset};
 use crate::index::{Runs, View};
-use crate::lake::{Table, Version};
+use crate::lake::{Pinned, Table, Version};
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, State, day_name};
 
@@ -88,6 +87,16 @@ pub(crate) struct Exchange {
     pub with_parts: Vec<(Arc<str>, i32)>,
 }
 
+/// Where in the table the rows are of those that memory has, too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Placement {
+    /// Files that hold all provisional rows, and nothing else.
+    pub provisional: Arc<[String]>,
+    /// What a commit that the table shows has written is being noted in memory: until that is done, entries do not tell
+    /// whether they have rows.
+    pub is_noting: bool,
+}
+
 /// States that the log is folded into, each kind with its own table and watermark.
 pub(crate) trait Projected: State {
     /// The order of rows in a file of one day.
@@ -143,7 +152,7 @@ impl Projected for RecordingState {
 }
 
 /// What is known of one kind of state at the log's end.
-pub(crate) struct Projection<S> {
+pub(crate) struct Projection<S: State> {
     /// Those that are not whole in the final tier.
     pub overlay: Overlay<S>,
     /// Those without changes whose rows the next fold writes again, so that they have one row and no parts while much
@@ -160,7 +169,9 @@ pub(crate) struct Projection<S> {
     /// Last offset that is in the table.
     pub watermark: Option<Offset>,
     /// The pinned table.
-    pub table: Arc<dyn TableProvider>,
+    pub table: Arc<Pinned>,
+    /// Where in it the rows are of those that memory has, too.
+    pub placement: Placement,
     /// Versions of the table by watermark, oldest first, for reading as of an offset.
     pub history: Vec<Version>,
     /// Since when there are parts of a day that no compaction has taken up.
@@ -169,7 +180,7 @@ pub(crate) struct Projection<S> {
 
 impl<S: State> Projection<S> {
     /// Nothing but the table and where its rows live.
-    pub fn new(table: Arc<dyn TableProvider>, watermark: Option<Offset>, homes: View<HOME_BYTES>) -> Projection<S> {
+    pub fn new(table: Arc<Pinned>, watermark: Option<Offset>, homes: View<HOME_BYTES>) -> Projection<S> {
         Projection {
             overlay: Overlay::default(),
             provisional: Overlay::default(),
@@ -179,6 +190,7 @@ impl<S: State> Projection<S> {
             lacking: HashSet::new(),
             watermark,
             table,
+            placement: Placement::default(),
             history: Vec::new(),
             parts_since: HashMap::new(),
         }
@@ -240,7 +252,14 @@ impl<S: State> Projection<S> {
             self.lacking.insert(Arc::clone(&keyed.id));
         }
         let stored = home.is_some();
-        self.overlay.insert(Entry { keyed, stored, lacks_stored: stored, parts: part, provisional: false });
+        self.overlay.insert(Entry {
+            keyed,
+            stored,
+            lacks_stored: stored,
+            parts: part,
+            provisional: false,
+            shown: OnceLock::new(),
+        });
         Ok(())
     }
 
@@ -280,7 +299,7 @@ impl<S: State> Projection<S> {
     pub fn seen(&self) -> Projection<S> {
         let (overlay, lacking) = (self.overlay.clone(), self.lacking.clone());
         let fresh = Projection::new(Arc::clone(&self.table), self.watermark, self.homes.clone());
-        Projection { overlay, lacking, ..fresh }
+        Projection { overlay, lacking, placement: self.placement.clone(), ..fresh }
     }
 
     /// The days of those that lack their stored row.
@@ -372,7 +391,7 @@ impl<S: State> Projection<S> {
 }
 
 /// States that a fold writes, as they were at one moment.
-pub(crate) struct Dirty<S> {
+pub(crate) struct Dirty<S: State> {
     ids: HashSet<Arc<str>, RandomState>,
     overlay: Overlay<S>,
     provisional: Overlay<S>,

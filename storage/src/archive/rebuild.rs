@@ -192,7 +192,7 @@ struct Again {
     rows: u64,
 }
 
-fn renew<S>(projection: &mut Projection<S>, fresh: Projection<S>) {
+fn renew<S: crate::rows::State>(projection: &mut Projection<S>, fresh: Projection<S>) {
     let history = std::mem::take(&mut projection.history);
     *projection = Projection { history, ..fresh };
 }

@@ -59,8 +59,8 @@ impl Archive {
             scratch.store.compact(Scope::Everything).await?;
             let tables = scratch.store.tables.lock().await;
             Ok(Refolded {
-                calls: tables.calls.table.provider().await?,
-                recordings: tables.recordings.table.provider().await?,
+                calls: tables.calls.table.provider().await?.whole(),
+                recordings: tables.recordings.table.provider().await?.whole(),
                 messages: scratch.messages,
             })
         })

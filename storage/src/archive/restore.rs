@@ -244,7 +244,7 @@ pub(super) async fn catch_up(
     complete_homes(&mut tables.recordings, &mut sequencer.recordings)
 }
 
-fn complete_homes<S>(lane: &mut Lane, projection: &mut Projection<S>) -> Result<(), Error> {
+fn complete_homes<S: State>(lane: &mut Lane, projection: &mut Projection<S>) -> Result<(), Error> {
     let placed: HashMap<u128, i32> = std::mem::take(&mut projection.placed);
     let Some(watermark) = projection.watermark else { return Ok(()) };
     if placed.is_empty() && lane.homes.until() >= Some(watermark) {

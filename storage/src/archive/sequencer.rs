@@ -5,8 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datafusion::catalog::TableProvider;
-
 use super::Message;
 use super::arrivals::Announcer;
 use super::duplicates::Duplicates;
@@ -17,6 +15,7 @@ use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source, call_id};
 use crate::fact::{Decoded, RecordingFact};
+use crate::lake::Pinned;
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, LoggedEvent, day_of};
 
@@ -60,7 +59,7 @@ pub(crate) struct Sequencer {
     /// Last offset taken in.
     pub last: Option<Offset>,
     pub events_watermark: Option<Offset>,
-    pub events: Arc<dyn TableProvider>,
+    pub events: Arc<Pinned>,
     pub calls: Projection<CallState>,
     pub recordings: Projection<RecordingState>,
     /// That of the last message, for all that follow with the same.
@@ -82,7 +81,7 @@ pub(crate) fn home_day(event: &Event, decoded: &Decoded) -> i32 {
 impl Sequencer {
     /// One that has taken in nothing, over these tables.
     pub fn new(
-        events: Arc<dyn TableProvider>,
+        events: Arc<Pinned>,
         events_watermark: Option<Offset>,
         calls: Projection<CallState>,
         recordings: Projection<RecordingState>,

@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use super::compact::{day_names, in_days};
 use super::duplicates::Duplicates;
 use super::overlay::Overlay;
-use super::projection::{Projected, Projection};
+use super::projection::{Placement, Projected, Projection};
 use super::restore::{load_parts, restore_keyer};
 use super::sequencer::{Arrived, Sequencer};
 use super::tail::TailView;
@@ -22,7 +22,7 @@ use crate::call::CallState;
 use crate::error::Error;
 use crate::event::{Micros, Offset, now};
 use crate::fact::Decoder;
-use crate::lake::{self, Version};
+use crate::lake::{self, Pinned, Version};
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, State};
 
@@ -36,20 +36,26 @@ pub struct Snapshot {
     pub(super) calls: Part<CallState>,
     pub(super) recordings: Part<RecordingState>,
     events: Arc<dyn TableProvider>,
-    tail: TailView,
+    pub(super) stored_events: Arc<Pinned>,
+    pub(super) tail: TailView,
     pub(super) decoder: Arc<dyn Decoder>,
 }
 
 /// One projection as a snapshot sees it.
 #[derive(Clone)]
-pub(super) struct Part<S> {
-    pub table: Arc<dyn TableProvider>,
+pub(super) struct Part<S: State> {
+    pub table: Arc<Pinned>,
     pub overlay: Overlay<S>,
+    pub placement: Placement,
 }
 
 impl<S: State> Part<S> {
     fn of(projection: &Projection<S>) -> Part<S> {
-        Part { table: Arc::clone(&projection.table), overlay: projection.overlay.clone() }
+        Part {
+            table: Arc::clone(&projection.table),
+            overlay: projection.overlay.clone(),
+            placement: projection.placement.clone(),
+        }
     }
 
     pub fn superseded(&self) -> Superseded {
@@ -88,7 +94,7 @@ impl Superseded {
 impl Snapshot {
     /// The `calls` table as stored (with `fold`, `day` and `tier`).
     pub fn calls_stored(&self) -> Arc<dyn TableProvider> {
-        Arc::clone(&self.calls.table)
+        self.calls.table.whole()
     }
 
     /// Whole calls that win over stored ones.
@@ -106,7 +112,7 @@ impl Snapshot {
 
     /// The `recordings` table as stored (with `fold`, `day` and `tier`).
     pub fn recordings_stored(&self) -> Arc<dyn TableProvider> {
-        Arc::clone(&self.recordings.table)
+        self.recordings.table.whole()
     }
 
     /// Whole recordings that win over stored ones.
@@ -192,7 +198,7 @@ impl Archive {
         }
         let inner = &self.inner;
         let (calls, recordings) = as_of(inner, &current, offset).await?;
-        let filtered = inner.session.read_table(Arc::clone(&current.events))?;
+        let filtered = inner.session.read_table(current.stored_events.whole())?;
         let filtered = filtered.filter(col("offset").lt_eq(lit(offset.0.cast_signed())))?;
         Ok(Snapshot {
             offset: Some(offset),
@@ -200,6 +206,7 @@ impl Archive {
             calls,
             recordings,
             events: Arc::new(ViewTable::new(filtered.into_unoptimized_plan(), None)),
+            stored_events: current.stored_events,
             tail: current.tail.until(offset),
             decoder: Arc::clone(&inner.decoder),
         })
@@ -212,7 +219,8 @@ fn take(sequencer: &Sequencer, decoder: Arc<dyn Decoder>) -> Snapshot {
         time: now(),
         calls: Part::of(&sequencer.calls),
         recordings: Part::of(&sequencer.recordings),
-        events: Arc::clone(&sequencer.events),
+        events: sequencer.events.whole(),
+        stored_events: Arc::clone(&sequencer.events),
         tail: sequencer.tail.view(),
         decoder,
     }
@@ -287,12 +295,12 @@ async fn as_of(
     let calls = version_as_of::<CallState>(inner, offset).await?;
     let recordings = version_as_of::<RecordingState>(inner, offset).await?;
     let decoder = inner.decoder.as_ref();
-    let keyer = restore_keyer(&inner.session, &calls.table, &current.events, calls.watermark, decoder).await?;
+    let keyer = restore_keyer(&inner.session, &calls.table, &current.stored_events, calls.watermark, decoder).await?;
     let (keyed, watermark) = (calls.watermark, calls.watermark.min(recordings.watermark));
     let no_duplicates = Duplicates::unasked(Some(offset));
-    let mut then = Sequencer::new(Arc::clone(&current.events), Some(offset), calls, recordings, no_duplicates);
+    let mut then = Sequencer::new(Arc::clone(&current.stored_events), Some(offset), calls, recordings, no_duplicates);
     (then.keyer, then.keyed) = (keyer, keyed);
-    let mut stream = std::pin::pin!(lake::read::messages(&inner.session, &current.events, watermark, offset));
+    let mut stream = std::pin::pin!(lake::read::messages(&inner.session, &current.stored_events, watermark, offset));
     while let Some(messages) = stream.try_next().await? {
         for stored in messages {
             then.take(arrival(stored.offset, Message::new(stored.event, decoder)));

@@ -184,7 +184,7 @@ mod tests {
     /// The numbers as they lie in the files.
     async fn numbers(session: &SessionContext, table: &Table) -> Vec<i64> {
         let session = in_one_partition(session, None);
-        let rows = session.read_table(table.provider().await.expect("a snapshot")).expect("a table");
+        let rows = session.read_table(table.provider().await.expect("a snapshot").whole()).expect("a table");
         let batches = rows.select_columns(&["number"]).expect("a column").collect().await.expect("readable");
         let columns = batches.iter().map(|batch| batch.column(0).as_primitive::<Int64Type>());
         columns.flat_map(|column| column.values().to_vec()).collect()

@@ -8,8 +8,10 @@
 //! - after a commit error the table is read again before anything is concluded.
 
 mod commit;
+mod data_file;
 mod history;
 mod join;
+mod pinned;
 pub mod read;
 #[cfg(test)]
 mod rules;
@@ -35,10 +37,12 @@ use crate::event::Offset;
 use crate::objects::{DurableStore, remove_staged};
 use crate::schema;
 
+pub use data_file::DataFile;
 pub use datafusion::execution::object_store::ObjectStoreUrl;
 pub use deltalake::kernel::Add;
 pub use history::Version;
 pub use join::Order;
+pub use pinned::Pinned;
 pub use session::{in_one_partition, session};
 pub use write::{Effort, Writer};
 
@@ -280,18 +284,23 @@ impl Table {
     ///
     /// # Errors
     /// If the snapshot cannot be read.
-    pub async fn provider(&self) -> Result<Arc<dyn TableProvider>, Error> {
-        Ok(self.handle.table_provider().with_session(Arc::clone(&self.session)).await?)
+    pub async fn provider(&self) -> Result<Arc<Pinned>, Error> {
+        self.pin(self.handle.clone()).await
+    }
+
+    async fn pin(&self, handle: DeltaTable) -> Result<Arc<Pinned>, Error> {
+        let provider = handle.table_provider().with_session(Arc::clone(&self.session)).await?;
+        Ok(Arc::new(Pinned::new(provider, handle)))
     }
 
     /// The table as it was at an earlier version.
     ///
     /// # Errors
     /// `Gone` when that version can no longer be read.
-    pub async fn provider_at(&self, version: u64) -> Result<Arc<dyn TableProvider>, Error> {
+    pub async fn provider_at(&self, version: u64) -> Result<Arc<Pinned>, Error> {
         let mut handle = self.handle.clone();
         handle.load_version(version).await.map_err(|_| Error::Gone(format!("version {version} of `{}`", self.name)))?;
-        Ok(handle.table_provider().with_session(Arc::clone(&self.session)).await?)
+        self.pin(handle).await
     }
 
     /// The files of the pinned version.

@@ -90,7 +90,8 @@ impl Lake {
     /// How many rows the table has, and how many different ones.
     async fn rows(&self) -> (usize, usize) {
         let provider = self.open().await.provider().await.expect("a snapshot");
-        let frame = self.session.read_table(provider).expect("a table").select(vec![col("number")]).expect("a column");
+        let frame =
+            self.session.read_table(provider.whole()).expect("a table").select(vec![col("number")]).expect("a column");
         let rows = frame.clone().count().await.expect("readable");
         let different = frame.distinct().expect("a column").count().await.expect("readable");
         (rows, different)
@@ -98,7 +99,7 @@ impl Lake {
 
     /// Writes all that this handle sees into a new file, as a compaction does.
     async fn rewrite(&self, table: &Table) -> Vec<Add> {
-        let frame = self.session.read_table(table.provider().await.expect("a snapshot")).expect("a table");
+        let frame = self.session.read_table(table.provider().await.expect("a snapshot").whole()).expect("a table");
         let frame = table.as_stored(frame).expect("its columns");
         table.write(frame.execute_stream().await.expect("readable")).await.expect("written")
     }

@@ -14,13 +14,38 @@ use crate::event::Micros;
 use crate::fact::Decoder;
 use crate::schema;
 
+/// The columns of a call that are not keys, but for its offsets and first receipt.
+#[derive(Clone, Debug)]
+pub struct ShownCall {
+    /// What its messages say.
+    pub row: CallRow,
+    /// The calling number as E.164.
+    pub from_e164: Option<String>,
+    /// The called number as E.164.
+    pub to_e164: Option<String>,
+    /// Latest receipt of any delivery.
+    pub last_received_at: Option<Micros>,
+}
+
 impl State for CallState {
     const ID: &'static str = "call_id";
     const KEY: &'static str = "call_key";
     const TIME: &'static str = "started_at";
 
+    type Shown = ShownCall;
+
     fn join(&mut self, other: Self) {
         self.merge(other);
+    }
+
+    fn show(call: &Keyed<Self>, decoder: &dyn Decoder) -> ShownCall {
+        let row = call.state.row(&call.tenant, call.source);
+        let e164 = |number: &Option<CompactString>| {
+            number.as_deref().and_then(|number| decoder.e164(&call.tenant, call.source, number))
+        };
+        let (from_e164, to_e164) = (e164(&row.from_number), e164(&row.to_number));
+        let last_received_at = call.state.whole().seen.map(|seen| seen.last_received_at);
+        ShownCall { row, from_e164, to_e164, last_received_at }
     }
 
     fn time(keyed: &Keyed<Self>) -> Option<Micros> {

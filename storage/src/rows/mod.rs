@@ -22,6 +22,7 @@ use crate::recording::RecordingState;
 
 pub(crate) use events::{events, stored_events};
 
+pub use calls::ShownCall;
 pub use events::LoggedEvent;
 
 /// A state with its keys, as the fold and the tail hold it.
@@ -74,6 +75,9 @@ pub trait State: Clone + Default + std::fmt::Debug + Serialize + DeserializeOwne
     /// The column of the time by which stored rows are sorted.
     const TIME: &'static str;
 
+    /// What is shown of one, for who does not want columns.
+    type Shown: Clone + std::fmt::Debug + Send + Sync + 'static;
+
     /// Least upper bound.
     fn join(&mut self, other: Self);
 
@@ -85,6 +89,9 @@ pub trait State: Clone + Default + std::fmt::Debug + Serialize + DeserializeOwne
 
     /// The table's schema as stored: with `fold`, `day` and `tier`.
     fn stored_schema() -> SchemaRef;
+
+    /// What is shown of this one.
+    fn show(keyed: &Keyed<Self>, decoder: &dyn Decoder) -> Self::Shown;
 
     /// Whether it is not shown, because it became part of another one.
     fn is_hidden(&self) -> bool {

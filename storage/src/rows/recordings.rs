@@ -15,6 +15,8 @@ impl State for RecordingState {
     const KEY: &'static str = "recording_id";
     const TIME: &'static str = "received_at";
 
+    type Shown = ();
+
     fn join(&mut self, other: Self) {
         self.merge(other);
     }
@@ -22,6 +24,8 @@ impl State for RecordingState {
     fn time(keyed: &Keyed<Self>) -> Option<Micros> {
         keyed.state.received_at()
     }
+
+    fn show(_: &Keyed<Self>, _: &dyn Decoder) {}
 
     fn schema() -> SchemaRef {
         schema::recordings()

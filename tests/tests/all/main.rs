@@ -15,6 +15,7 @@ mod own_writes;
 mod reading;
 mod recordings;
 mod replay;
+mod reports;
 mod scenarios;
 mod secrets;
 mod truth;

@@ -14,7 +14,7 @@ use super::range::{self, Wanted};
 
 /// What the current representation is known by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Validators<'a> {
+pub(in crate::rest) struct Validators<'a> {
     /// A strong entity tag, in quotes.
     pub etag: &'a str,
     /// When it was stored. A strong validator too: what is stored never changes.
@@ -23,7 +23,7 @@ pub(super) struct Validators<'a> {
 
 /// What the preconditions come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Precondition {
+pub(in crate::rest) enum Precondition {
     /// Go on.
     Holds,
     /// The client has it already: 304.
@@ -40,7 +40,7 @@ enum Comparison {
 }
 
 /// Evaluates the preconditions of a request.
-pub(super) fn precondition(method: &Method, headers: &HeaderMap, validators: Validators<'_>) -> Precondition {
+pub(in crate::rest) fn precondition(method: &Method, headers: &HeaderMap, validators: Validators<'_>) -> Precondition {
     let reads = *method == Method::GET || *method == Method::HEAD;
     if headers.contains_key(IF_MATCH) {
         if !names(headers, IF_MATCH, validators.etag, Comparison::Strong) {

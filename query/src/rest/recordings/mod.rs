@@ -5,7 +5,7 @@
 
 mod audio;
 mod cache;
-mod conditional;
+pub(in crate::rest) mod conditional;
 mod decoded;
 mod disposition;
 mod find;

@@ -1,0 +1,226 @@
+//! Reports: figures with their definitions, that add up and cost nothing to ask again.
+//!
+//! A question ([`request`]) names a definition ([`catalogue`]), which names what computes it: a [`family`] of partial
+//! results that add up over calls. [`collect`] adds them up over one snapshot; what files contribute is remembered in
+//! [`partials`]. [`polled`] keeps whole answers for who asks again. docs/reports.md says what each report computes.
+
+mod answer;
+mod calendar;
+mod call;
+mod callbacks;
+mod catalogue;
+mod cells;
+mod collect;
+mod common;
+mod counts;
+mod coverage;
+mod dimension;
+mod distribution;
+mod extremes;
+mod family;
+mod formulas;
+mod health;
+mod histogram;
+mod load;
+mod network;
+mod options;
+mod partials;
+mod polled;
+mod request;
+mod scan;
+mod service_level;
+mod table;
+mod visit;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use compact_str::CompactString;
+use trunklog_storage::event::{Micros, format_time};
+use trunklog_storage::fact::Decoder;
+
+use crate::error::QueryError;
+use callbacks::Callbacks;
+use catalogue::Report;
+use counts::Counting;
+use coverage::{Coverage, Stored};
+use distribution::Distribution;
+use extremes::Extremes;
+use family::{CallFamily, Calls, Family, OfCalls};
+use health::Ingest;
+use load::{Concurrency, Erlang};
+use network::Network;
+use service_level::ServiceLevel;
+use table::{Cell, Column};
+
+pub(crate) use answer::Answer;
+pub(crate) use catalogue::{REPORTS, to_json as catalogue_json};
+pub(crate) use collect::Collector;
+pub(crate) use partials::Partials;
+pub(crate) use polled::{Polled, Question, Served, once};
+pub(crate) use request::{Pairs, Request};
+pub(crate) use table::schema_of;
+
+/// One computation: a question with what it is asked of.
+pub(crate) struct Computation<'a> {
+    request: &'a Request,
+    collector: Collector,
+    decoder: &'a Arc<dyn Decoder>,
+    shape: Arc<str>,
+}
+
+/// The columns of the answer to a question, which do not depend on what is stored.
+pub(crate) fn columns(request: &Request) -> Vec<Column> {
+    match request.definition.kind {
+        Report::Counts(counts) => Counting::of(counts, request).columns(),
+        Report::Summary(counts) => with_previous(Counting::of(counts, request).columns(), request.group_by.len()),
+        Report::Network => Network::columns(request),
+        Report::Distribution => Distribution::columns(request),
+        Report::ServiceLevel => ServiceLevel::columns(request),
+        Report::Callbacks => Callbacks::columns(request),
+        Report::Extremes => Extremes::columns(request),
+        Report::Concurrency => Concurrency::columns(request),
+        Report::Erlang => Erlang::columns(request),
+        Report::BusyHour => Erlang::busy_columns(request),
+        Report::Recordings => Coverage::columns(request),
+        Report::IngestHealth => health::COLUMNS.map(Column::from).to_vec(),
+    }
+}
+
+/// The columns after the groups' once more, for the period before.
+fn with_previous(mut columns: Vec<Column>, groups: usize) -> Vec<Column> {
+    let previous: Vec<Column> = columns[groups..]
+        .iter()
+        .map(|column| Column { name: format!("previous_{}", column.name), ..column.clone() })
+        .collect();
+    columns.extend(previous);
+    columns
+}
+
+/// Computes the answer to a question at one snapshot.
+///
+/// # Errors
+/// If a table cannot be read.
+pub(crate) async fn compute(
+    request: &Request,
+    collector: Collector,
+    decoder: &Arc<dyn Decoder>,
+) -> Result<Answer, QueryError> {
+    metrics::counter!("trunklog_report_computations_total", "report" => request.definition.name).increment(1);
+    let started = std::time::Instant::now();
+    let shape = Arc::from(request.shape());
+    let answer = Computation { request, collector, decoder, shape }.answer().await;
+    metrics::histogram!("trunklog_report_seconds").record(started.elapsed().as_secs_f64());
+    answer
+}
+
+impl Computation<'_> {
+    async fn answer(&self) -> Result<Answer, QueryError> {
+        let request = self.request;
+        match request.definition.kind {
+            Report::Counts(counts) => {
+                let answer = |family: &Counting, total| family.answer(request, &total);
+                self.over_calls(Counting::of(counts, request), answer).await
+            }
+            Report::Summary(counts) => self.summary(Counting::of(counts, request)).await,
+            Report::Network => self.over_calls(Network::of(request), |_, total| Network::answer(request, total)).await,
+            Report::Distribution => {
+                self.over_calls(Distribution::of(request), |_, total| Distribution::answer(request, total)).await
+            }
+            Report::ServiceLevel => {
+                self.over_calls(ServiceLevel::of(request), |_, total| ServiceLevel::answer(request, total)).await
+            }
+            Report::Callbacks => {
+                let now = self.collector.now;
+                self.over_calls(Callbacks::of(request), |_, total| Callbacks::answer(request, total, now)).await
+            }
+            Report::Extremes => {
+                self.over_calls(Extremes::of(request), |_, total| Extremes::answer(request, total)).await
+            }
+            Report::Concurrency => {
+                self.over_calls(Concurrency::of(request), |family, total| family.answer(request, total)).await
+            }
+            Report::Erlang => self.over_calls(Erlang::of(request), |family, total| family.answer(request, total)).await,
+            Report::BusyHour => {
+                self.over_calls(Erlang::of(request), |family, total| family.busy_answer(request, total)).await
+            }
+            Report::Recordings => {
+                let totals = match Stored::of(request) {
+                    Some(stored) => {
+                        let shape = Arc::from(format!("{} totals", self.shape));
+                        Some(self.collector.collect(&Arc::new(stored), &shape, request.interval).await?)
+                    }
+                    None => None,
+                };
+                self.over_calls(Coverage::of(request), |_, total| Coverage::answer(request, total, totals)).await
+            }
+            Report::IngestHealth => {
+                let ingest = Arc::new(Ingest::of(request, self.collector.snapshot.offset));
+                let total = self.collector.collect(&ingest, &self.shape, request.interval).await?;
+                Ok(Ingest::answer(request, &total))
+            }
+        }
+    }
+
+    fn family<F: CallFamily>(&self, family: F) -> Arc<Calls<F>> {
+        let (filters, now) = (self.request.filters.clone(), self.collector.now);
+        Arc::new(Calls { family, filters, decoder: Arc::clone(self.decoder), now })
+    }
+
+    /// The answer that the calls of the interval come to.
+    async fn over_calls<F: CallFamily>(
+        &self,
+        family: F,
+        answer: impl FnOnce(&F, OfCalls<F::Partial>) -> Answer,
+    ) -> Result<Answer, QueryError> {
+        let family = self.family(family);
+        let total = self.collector.collect(&family, &self.shape, self.request.interval).await?;
+        let changes_at = family.changes_at(&total);
+        Ok(answer(&family.family, total).no_later_than(changes_at))
+    }
+
+    /// The totals beside those of the period before.
+    async fn summary(&self, counting: Counting) -> Result<Answer, QueryError> {
+        let request = self.request;
+        let earlier = Request { interval: request.calendar.previous(request.interval), ..request.clone() };
+        let family = self.family(counting);
+        let total = self.collector.collect(&family, &self.shape, request.interval).await?;
+        let before = self.collector.collect(&family, &self.shape, earlier.interval).await?;
+        let mut answer = family.family.answer(request, &total);
+        answer.put_beside(&family.family.answer(&earlier, &before), request.group_by.len());
+        answer.params.insert("previous_from".into(), format_time(earlier.interval.from).into());
+        answer.params.insert("previous_until".into(), format_time(earlier.interval.until).into());
+        Ok(answer.no_later_than(family.changes_at(&total)).no_later_than(family.changes_at(&before)))
+    }
+}
+
+impl Answer {
+    /// It is another one from this time on, if not earlier.
+    fn no_later_than(mut self, changes_at: Option<Micros>) -> Answer {
+        self.changes_at = [self.changes_at, changes_at].into_iter().flatten().min();
+        self
+    }
+
+    /// Puts the values of the period before beside those of the same group; a group that only one of both has is empty
+    /// in the other.
+    fn put_beside(&mut self, previous: &Answer, groups: usize) {
+        let empty = common::Common::default().cells();
+        let rows = previous.table.rows.iter();
+        let mut earlier: BTreeMap<Vec<Option<CompactString>>, &[Cell]> =
+            rows.map(|row| (texts(&row[..groups]), &row[groups..])).collect();
+        for row in &mut self.table.rows {
+            let values = earlier.remove(&texts(&row[..groups])).unwrap_or(&empty).to_vec();
+            row.extend(values);
+        }
+        // In the order in which they stand there.
+        let gone = previous.table.rows.iter().map(|row| row.split_at(groups));
+        let gone = gone.filter(|(group, _)| earlier.contains_key(&texts(group)));
+        self.table.rows.extend(gone.map(|(group, values)| [group, &empty, values].concat()));
+        self.table.columns = with_previous(std::mem::take(&mut self.table.columns), groups);
+    }
+}
+
+/// The texts of a group.
+fn texts(group: &[Cell]) -> Vec<Option<CompactString>> {
+    group.iter().map(|cell| if let Cell::Text(text) = cell { Some(text.clone()) } else { None }).collect()
+}
