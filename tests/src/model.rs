@@ -12,6 +12,7 @@ pub mod fold;
 pub mod generator;
 pub mod image;
 mod nameless;
+mod pieces;
 mod read;
 mod receipts;
 mod scripts;

@@ -15,7 +15,7 @@ use trunklog_storage::rows::{self, Keyed, State};
 use trunklog_storage::{Error, schema};
 
 use super::fold::{Fold, day_name};
-use super::{read, receipts};
+use super::{pieces, read, receipts};
 
 /// So many differences are told of one table.
 const TOLD: usize = 5;
@@ -86,6 +86,7 @@ impl Comparison {
         for side in sides {
             differences.extend(self.states(side, closer.compacted).await);
         }
+        differences.extend(shortened(pieces::differences(snapshot, &calls, &recordings).await));
         differences.extend(self.events(snapshot, messages, &fold, closer.headers).await);
         differences.extend(receipts::differences(messages, &fold));
         differences
