@@ -11,9 +11,9 @@ use super::answer::Answer;
 use super::calendar::Interval;
 use super::call::Call;
 use super::cells::Key;
-use super::counts::{group_columns, group_of, group_reads};
 use super::dimension::{Dimension, Filters};
 use super::family::{Basis, CallFamily, OfCalls};
+use super::grouped::{group_columns, group_of, group_reads, groups_without};
 use super::histogram::Histogram;
 use super::request::Request;
 use super::table::{Cell, Column, StaticColumn, Table, Type, column};
@@ -88,8 +88,7 @@ impl Callbacks {
 
     /// The columns of the answer.
     pub fn columns(request: &Request) -> Vec<Column> {
-        let request = Request { group_by: groups(request), ..request.clone() };
-        group_columns(&request).into_iter().chain(COLUMNS.map(Column::from)).collect()
+        group_columns(&groups(request)).into_iter().chain(COLUMNS.map(Column::from)).collect()
     }
 
     /// The answer, as of `now`.
@@ -198,7 +197,7 @@ fn outcome<'a>(
 
 /// The number is no group: it is the report's own.
 fn groups(request: &Request) -> Vec<Dimension> {
-    request.group_by.iter().copied().filter(|dimension| *dimension != Dimension::Number).collect()
+    groups_without(request, |dimension| dimension == Dimension::Number)
 }
 
 impl CallFamily for Callbacks {
@@ -229,9 +228,7 @@ impl CallFamily for Callbacks {
         }
         let contact = match call.direction {
             "in" if call.is_missed() && chosen => {
-                let mut group = Vec::with_capacity(self.group_by.len());
-                group_of(&self.group_by, call, &mut group);
-                Contact::Missed(call.ended_at.unwrap_or(at), group)
+                Contact::Missed(call.ended_at.unwrap_or(at), group_of(&self.group_by, call))
             }
             "in" if call.answered_at.is_some() => Contact::CameBack,
             "out" if call.answered_at.is_some() => Contact::Reached,

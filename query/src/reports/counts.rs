@@ -7,34 +7,12 @@ use super::calendar::{Bucket, Buckets, Calendar, Interval};
 use super::call::Call;
 use super::cells::{Cells, Key, Measure};
 use super::common::{self, Common};
-use super::dimension::{DIMENSIONS, Dimension};
+use super::dimension::Dimension;
 use super::family::{Basis, CallFamily, OfCalls};
+use super::part::Part;
 use super::request::{Attribution, Request};
 use super::table::{Cell, Column, StaticColumn, Table, Type, column, most_first};
 use super::visit::{self, Visit};
-
-/// What makes a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// A property of the call.
-    Of(Dimension),
-    /// The bucket that the parameter names.
-    Bucket,
-    /// Local weekday and hour: two columns.
-    WeekdayAndHour,
-    /// Number of transfers.
-    Transfers,
-    /// Outcome in the source's words.
-    Raw,
-    /// Cause value.
-    Cause,
-    /// The first digits of the other party's E.164 number.
-    Prefix,
-    /// The caller's number.
-    Caller,
-    /// The called number.
-    Destination,
-}
 
 /// Which calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,51 +60,6 @@ pub(crate) const OF_HEAT: [StaticColumn; 3] = [
     column("calls_per_occurrence", Type::Float, Some("calls"), "per_occurrence/1", "calls by occurrences"),
     column("wait_avg_ms", Type::Float, Some("ms"), "wait_avg/1", "average wait in queues"),
 ];
-
-impl Part {
-    /// Its columns.
-    pub fn columns(self) -> Vec<Column> {
-        let text =
-            |name: &str, text| Column { name: name.into(), kind: Type::Text, unit: None, formula: "group/1", text };
-        let whole =
-            |name: &str, text| Column { name: name.into(), kind: Type::Whole, unit: None, formula: "group/1", text };
-        match self {
-            Part::Of(dimension) => vec![text(dimension.name(), dimension.text())],
-            Part::Bucket => vec![bucket_column()],
-            Part::WeekdayAndHour => vec![whole("weekday", "1 is Monday"), whole("hour", "local hour")],
-            Part::Transfers => vec![whole("transfers", "how often the call was transferred")],
-            Part::Raw => vec![text("disposition_raw", "outcome in the source's words")],
-            Part::Cause => vec![whole("cause_q850", "cause value of ITU-T Q.850")],
-            Part::Prefix => vec![text("prefix", "first digits of the other party's E.164 number")],
-            Part::Caller => vec![text("number", "the caller, as E.164 if known")],
-            Part::Destination => vec![text("number", "the called number, as E.164 if known")],
-        }
-    }
-
-    fn reads(self) -> &'static [&'static str] {
-        match self {
-            Part::Of(dimension) => dimension.columns(),
-            Part::Bucket | Part::WeekdayAndHour => &[],
-            Part::Transfers => &["transfers"],
-            Part::Raw => &["disposition_raw"],
-            Part::Cause => &["cause_q850"],
-            Part::Prefix => &["from_e164", "to_e164"],
-            Part::Caller => &["from_number", "from_e164"],
-            Part::Destination => &["to_number", "to_e164"],
-        }
-    }
-
-    /// Without a value there is no row for a call.
-    fn is_required(self) -> bool {
-        matches!(self, Part::Caller | Part::Destination)
-    }
-}
-
-/// The column `bucket`.
-pub(crate) fn bucket_column() -> Column {
-    let text = "start of the interval, with its offset from UTC";
-    Column { name: "bucket".into(), kind: Type::Text, unit: None, formula: "bucket/1", text }
-}
 
 /// One question of this kind.
 pub(crate) struct Counting {
@@ -186,40 +119,30 @@ impl Counting {
             Attribution::End => call.ended_at,
         };
         for part in &self.parts {
-            let value = match part {
-                Part::Of(dimension) => Key::text(dimension.value(call)),
-                Part::Bucket => Key::whole(at.map(|at| buckets.of(at).from)),
+            match part {
+                Part::Bucket => key.push(Key::whole(at.map(|at| buckets.of(at).from))),
                 Part::WeekdayAndHour => {
                     let (weekday, hour) = self.calendar.weekday_and_hour(at.unwrap_or_default());
-                    key.push(Key::Whole(weekday));
-                    Key::Whole(hour)
+                    key.extend([Key::Whole(weekday), Key::Whole(hour)]);
                 }
-                Part::Transfers => Key::Whole(call.transfers),
-                Part::Raw => Key::text(call.disposition_raw),
-                Part::Cause => Key::whole(call.cause_q850),
-                Part::Prefix => {
-                    let number = if call.direction == "in" { call.from_e164 } else { call.to_e164 };
-                    Key::text(number.map(|number| number.get(..=self.digits).unwrap_or(number)))
-                }
-                Part::Caller => Key::text(call.from_e164.or(call.from_number)),
-                Part::Destination => Key::text(call.to_e164.or(call.to_number)),
-            };
-            key.push(value);
+                part => key.push(part.of(call, self.digits)),
+            }
         }
     }
 
     /// The rows of these totals, in order, those of empty buckets too.
-    fn rows(&self, counted: &Counted, interval: Interval) -> Vec<(Vec<Key>, Common)> {
-        let mut rows = counted.cells.clone().into_rows();
+    fn rows(&self, cells: Cells<Common>, interval: Interval) -> Vec<(Vec<Key>, Common)> {
+        let mut rows = Vec::new();
         if let [Part::Bucket] = self.parts.as_slice() {
             let empty = self.calendar.buckets(self.bucket, interval).map(|bucket| vec![Key::Whole(bucket.from)]);
-            rows.extend(empty.filter(|key| counted.cells.get(key).is_none()).map(|key| (key, Common::default())));
+            rows.extend(empty.filter(|key| cells.get(key).is_none()).map(|key| (key, Common::default())));
         }
         if let [Part::WeekdayAndHour] = self.parts.as_slice() {
             let hours =
                 (1..=7).flat_map(|weekday| (0..24).map(move |hour| vec![Key::Whole(weekday), Key::Whole(hour)]));
-            rows.extend(hours.filter(|key| counted.cells.get(key).is_none()).map(|key| (key, Common::default())));
+            rows.extend(hours.filter(|key| cells.get(key).is_none()).map(|key| (key, Common::default())));
         }
+        rows.extend(cells.into_rows());
         if self.parts.is_empty() && rows.is_empty() {
             rows.push((Vec::new(), Common::default()));
         }
@@ -244,12 +167,12 @@ impl Counting {
     }
 
     /// The answer.
-    pub fn answer(&self, request: &Request, total: &OfCalls<Counted>) -> Answer {
-        let counted = &total.inner;
+    pub fn answer(&self, request: &Request, total: OfCalls<Counted>) -> Answer {
+        let counted = total.inner;
         let mut sum = Common::default();
         counted.cells.iter().for_each(|(_, measure)| sum.merge(measure));
         let mut params = request.params();
-        let mut rows = self.rows(counted, request.interval);
+        let mut rows = self.rows(counted.cells, request.interval);
         if self.counts.shows == Shows::Number {
             self.tell_of_numbers(&mut params, &mut rows, request);
         }
@@ -391,20 +314,4 @@ impl CallFamily for Counting {
     fn bytes(&self, partial: &Counted) -> usize {
         partial.cells.bytes()
     }
-}
-
-/// The group columns that `group_by` may add.
-pub(crate) fn group_columns(request: &Request) -> Vec<Column> {
-    request.group_by.iter().flat_map(|dimension| Part::Of(*dimension).columns()).collect()
-}
-
-/// The values of the groups that `group_by` names.
-pub(crate) fn group_of(dimensions: &[Dimension], call: &Call<'_>, key: &mut Vec<Key>) {
-    key.extend(dimensions.iter().map(|dimension| Key::text(dimension.value(call))));
-}
-
-/// The columns of `calls` that groups read.
-pub(crate) fn group_reads(dimensions: &[Dimension]) -> impl Iterator<Item = &'static str> {
-    let known = DIMENSIONS.into_iter().filter(|dimension| dimensions.contains(dimension));
-    known.flat_map(|dimension| dimension.columns().iter().copied())
 }

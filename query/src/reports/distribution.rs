@@ -3,12 +3,10 @@
 use serde_json::json;
 
 use super::answer::Answer;
-use super::calendar::Interval;
 use super::call::Call;
-use super::cells::{Cells, Key, Measure};
-use super::counts::{group_columns, group_of, group_reads};
-use super::dimension::Dimension;
-use super::family::{Basis, CallFamily, OfCalls};
+use super::cells::{Cells, Measure};
+use super::family::{Basis, OfCalls};
+use super::grouped::{ByGroup, Grouped, group_columns};
 use super::histogram::Histogram;
 use super::request::{Attribution, Request};
 use super::table::{Cell, Column, StaticColumn, Table, Type, column};
@@ -45,20 +43,19 @@ impl Measure for Durations {
 /// One question.
 pub(crate) struct Distribution {
     of: &'static str,
-    group_by: Vec<Dimension>,
     attribution: Attribution,
 }
 
 impl Distribution {
     /// The question of this request.
-    pub fn of(request: &Request) -> Distribution {
-        let of = request.options.choice("of");
-        Distribution { of, group_by: request.group_by.clone(), attribution: request.attribution() }
+    pub fn of(request: &Request) -> ByGroup<Distribution> {
+        let (of, attribution) = (request.options.choice("of"), request.attribution());
+        ByGroup { inner: Distribution { of, attribution }, group_by: request.group_by.clone() }
     }
 
     /// The columns of the answer.
     pub fn columns(request: &Request) -> Vec<Column> {
-        group_columns(request).into_iter().chain(COLUMNS.map(Column::from)).collect()
+        group_columns(&request.group_by).into_iter().chain(COLUMNS.map(Column::from)).collect()
     }
 
     /// The answer.
@@ -91,50 +88,38 @@ impl Distribution {
     }
 }
 
-impl CallFamily for Distribution {
-    type Partial = Cells<Durations>;
-
-    fn begin(&self) -> Self::Partial {
-        Cells::default()
-    }
+impl Grouped for Distribution {
+    type Measure = Durations;
 
     fn columns(&self) -> Vec<&'static str> {
-        let own: &[&str] = match self.of {
-            "wait" => &visit::READS,
-            "ring" => &["ring_ms"],
-            _ => &["talk_ms"],
-        };
-        group_reads(&self.group_by).chain(own.iter().copied()).collect()
+        match self.of {
+            "wait" => visit::READS.to_vec(),
+            "ring" => vec!["ring_ms"],
+            _ => vec!["talk_ms"],
+        }
     }
 
     fn basis(&self) -> Basis {
         self.attribution.into()
     }
 
-    fn add(&self, partial: &mut Self::Partial, call: &Call<'_>, open: bool, _within: Interval) {
+    fn concerns(&self, call: &Call<'_>, open: bool) -> bool {
+        match self.of {
+            "wait" => Visit::of(call).is_some(),
+            "ring" => !open,
+            _ => call.disposition == "answered",
+        }
+    }
+
+    fn measure(&self, measure: &mut Durations, call: &Call<'_>) {
         let duration = match self.of {
-            "wait" => match Visit::of(call) {
-                Some(visit) => visit.wait_ms,
-                None => return,
-            },
-            "ring" if !open => call.ring_ms,
-            "talk" if call.disposition == "answered" => call.talk_ms,
-            _ => return,
+            "wait" => Visit::of(call).and_then(|visit| visit.wait_ms),
+            "ring" => call.ring_ms,
+            _ => call.talk_ms,
         };
-        let mut key: Vec<Key> = Vec::with_capacity(self.group_by.len());
-        group_of(&self.group_by, call, &mut key);
-        let measure = partial.at(&key);
         match duration {
             Some(ms) => measure.known.add(ms),
             None => measure.unknown += 1,
         }
-    }
-
-    fn merge(&self, partial: &mut Self::Partial, other: &Self::Partial) {
-        partial.merge(other);
-    }
-
-    fn bytes(&self, partial: &Self::Partial) -> usize {
-        partial.bytes()
     }
 }

@@ -9,9 +9,9 @@ use super::answer::Answer;
 use super::calendar::Interval;
 use super::call::Call;
 use super::cells::Key;
-use super::counts::{group_columns, group_of, group_reads};
 use super::dimension::Dimension;
 use super::family::{Basis, CallFamily, OfCalls};
+use super::grouped::{group_columns, group_of, group_reads, groups_without};
 use super::request::{Attribution, Request};
 use super::table::{Cell, Column, StaticColumn, Table, Type, column};
 
@@ -59,8 +59,7 @@ impl Extremes {
 
     /// The columns of the answer.
     pub fn columns(request: &Request) -> Vec<Column> {
-        let request = Request { group_by: added(request), ..request.clone() };
-        group_columns(&request).into_iter().chain(COLUMNS.map(Column::from)).collect()
+        group_columns(&added(request)).into_iter().chain(COLUMNS.map(Column::from)).collect()
     }
 
     /// The answer.
@@ -89,8 +88,7 @@ impl Extremes {
 
 /// Groups that are no columns of the report anyway.
 fn added(request: &Request) -> Vec<Dimension> {
-    let own = |dimension: &Dimension| COLUMNS.iter().any(|column| column.name == dimension.name());
-    request.group_by.iter().copied().filter(|dimension| !own(dimension)).collect()
+    groups_without(request, |dimension| COLUMNS.iter().any(|column| column.name == dimension.name()))
 }
 
 impl CallFamily for Extremes {
@@ -117,8 +115,6 @@ impl CallFamily for Extremes {
             partial.unknown += 1;
             return;
         };
-        let mut key = Vec::with_capacity(self.group_by.len());
-        group_of(&self.group_by, call, &mut key);
         let place = (Reverse(if self.longest { talk_ms } else { -talk_ms }), CompactString::from(call.call_id));
         let cells = || {
             vec![
@@ -133,7 +129,7 @@ impl CallFamily for Extremes {
                 Cell::Whole(talk_ms),
             ]
         };
-        self.put(partial.groups.entry(key).or_default(), place, cells);
+        self.put(partial.groups.entry(group_of(&self.group_by, call)).or_default(), place, cells);
     }
 
     fn merge(&self, partial: &mut Best, other: &Best) {

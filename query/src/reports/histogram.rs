@@ -8,7 +8,8 @@ pub(crate) const BIN_MS: i64 = 100;
 /// How often durations fell into each tenth of a second.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Histogram {
-    bins: BTreeMap<i64, u64>,
+    /// Bins that are not empty, in order, each with how often.
+    bins: Vec<(i64, u64)>,
     count: u64,
     sum: i64,
 }
@@ -16,18 +17,33 @@ pub(crate) struct Histogram {
 impl Histogram {
     /// Adds a duration in milliseconds.
     pub fn add(&mut self, ms: i64) {
-        *self.bins.entry(ms.div_euclid(BIN_MS)).or_default() += 1;
+        let bin = ms.div_euclid(BIN_MS);
+        match self.bins.binary_search_by_key(&bin, |(bin, _)| *bin) {
+            Ok(at) => self.bins[at].1 += 1,
+            Err(at) => self.bins.insert(at, (bin, 1)),
+        }
         self.count += 1;
         self.sum = self.sum.saturating_add(ms);
     }
 
     /// Adds another histogram.
     pub fn merge(&mut self, other: &Histogram) {
-        for (bin, count) in &other.bins {
-            *self.bins.entry(*bin).or_default() += count;
-        }
         self.count += other.count;
         self.sum = self.sum.saturating_add(other.sum);
+        if self.bins.is_empty() {
+            return self.bins.clone_from(&other.bins);
+        }
+        let mut merged = Vec::with_capacity(self.bins.len() + other.bins.len());
+        let mut own = self.bins.iter().copied().peekable();
+        for (bin, count) in &other.bins {
+            while let Some(before) = own.next_if(|(own, _)| own < bin) {
+                merged.push(before);
+            }
+            let same = own.next_if(|(own, _)| own == bin);
+            merged.push((*bin, count + same.map_or(0, |(_, count)| count)));
+        }
+        merged.extend(own);
+        self.bins = merged;
     }
 
     /// Durations in it.
@@ -45,7 +61,7 @@ impl Histogram {
         let rank = (percent * self.count).div_ceil(100).max(1);
         let mut seen = 0;
         let found = self.bins.iter().find(|(_, count)| {
-            seen += **count;
+            seen += count;
             seen >= rank
         });
         found.map(|(bin, _)| bin * BIN_MS)
@@ -53,7 +69,7 @@ impl Histogram {
 
     /// The lower ends of its first and its last bin.
     pub fn ends(&self) -> Option<(i64, i64)> {
-        let (first, last) = (self.bins.keys().next()?, self.bins.keys().next_back()?);
+        let ((first, _), (last, _)) = (self.bins.first()?, self.bins.last()?);
         Some((first * BIN_MS, last * BIN_MS))
     }
 
@@ -68,7 +84,7 @@ impl Histogram {
 
     /// Bytes of memory, about.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.bins.len() * 24
+        size_of::<Self>() + self.bins.capacity() * size_of::<(i64, u64)>()
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`partials`]. [`polled`] keeps whole answers for who asks again. docs/reports.md says what each report computes.
 
 mod answer;
+mod busy_hour;
 mod calendar;
 mod call;
 mod callbacks;
@@ -12,18 +13,23 @@ mod catalogue;
 mod cells;
 mod collect;
 mod common;
+mod concurrency;
 mod counts;
 mod coverage;
+mod definitions;
 mod dimension;
 mod distribution;
+mod erlang;
 mod extremes;
 mod family;
 mod formulas;
+mod grouped;
 mod health;
 mod histogram;
-mod load;
+mod kept;
 mod network;
 mod options;
+mod part;
 mod partials;
 mod polled;
 mod request;
@@ -42,20 +48,23 @@ use trunklog_storage::fact::Decoder;
 use crate::error::QueryError;
 use callbacks::Callbacks;
 use catalogue::Report;
+use concurrency::Concurrency;
 use counts::Counting;
-use coverage::{Coverage, Stored};
+use coverage::Coverage;
 use distribution::Distribution;
+use erlang::Erlang;
 use extremes::Extremes;
 use family::{CallFamily, Calls, Family, OfCalls};
 use health::Ingest;
-use load::{Concurrency, Erlang};
+use kept::Stored;
 use network::Network;
 use service_level::ServiceLevel;
 use table::{Cell, Column};
 
 pub(crate) use answer::Answer;
-pub(crate) use catalogue::{REPORTS, to_json as catalogue_json};
+pub(crate) use catalogue::to_json as catalogue_json;
 pub(crate) use collect::Collector;
+pub(crate) use definitions::REPORTS;
 pub(crate) use partials::Partials;
 pub(crate) use polled::{Polled, Question, Served, once};
 pub(crate) use request::{Pairs, Request};
@@ -119,7 +128,7 @@ impl Computation<'_> {
         let request = self.request;
         match request.definition.kind {
             Report::Counts(counts) => {
-                let answer = |family: &Counting, total| family.answer(request, &total);
+                let answer = |family: &Counting, total| family.answer(request, total);
                 self.over_calls(Counting::of(counts, request), answer).await
             }
             Report::Summary(counts) => self.summary(Counting::of(counts, request)).await,
@@ -186,11 +195,12 @@ impl Computation<'_> {
         let family = self.family(counting);
         let total = self.collector.collect(&family, &self.shape, request.interval).await?;
         let before = self.collector.collect(&family, &self.shape, earlier.interval).await?;
-        let mut answer = family.family.answer(request, &total);
-        answer.put_beside(&family.family.answer(&earlier, &before), request.group_by.len());
+        let changes = [family.changes_at(&total), family.changes_at(&before)];
+        let mut answer = family.family.answer(request, total);
+        answer.put_beside(&family.family.answer(&earlier, before), request.group_by.len());
         answer.params.insert("previous_from".into(), format_time(earlier.interval.from).into());
         answer.params.insert("previous_until".into(), format_time(earlier.interval.until).into());
-        Ok(answer.no_later_than(family.changes_at(&total)).no_later_than(family.changes_at(&before)))
+        Ok(changes.into_iter().fold(answer, Answer::no_later_than))
     }
 }
 

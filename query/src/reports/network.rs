@@ -3,12 +3,10 @@
 use serde_json::json;
 
 use super::answer::Answer;
-use super::calendar::Interval;
 use super::call::{Call, Leg};
-use super::cells::{Cells, Key, Measure};
-use super::counts::{group_columns, group_of, group_reads};
-use super::dimension::Dimension;
-use super::family::{Basis, CallFamily, OfCalls};
+use super::cells::{Cells, Measure};
+use super::family::{Basis, OfCalls};
+use super::grouped::{ByGroup, Grouped, group_columns};
 use super::histogram::Histogram;
 use super::request::{Attribution, Request};
 use super::table::{Cell, Column, StaticColumn, Table, Type, column, most_first};
@@ -137,19 +135,18 @@ impl Measure for Seizures {
 
 /// One question.
 pub(crate) struct Network {
-    group_by: Vec<Dimension>,
     attribution: Attribution,
 }
 
 impl Network {
     /// The question of this request.
-    pub fn of(request: &Request) -> Network {
-        Network { group_by: request.group_by.clone(), attribution: request.attribution() }
+    pub fn of(request: &Request) -> ByGroup<Network> {
+        ByGroup { inner: Network { attribution: request.attribution() }, group_by: request.group_by.clone() }
     }
 
     /// The columns of the answer.
     pub fn columns(request: &Request) -> Vec<Column> {
-        group_columns(request).into_iter().chain(COLUMNS.map(Column::from)).collect()
+        group_columns(&request.group_by).into_iter().chain(COLUMNS.map(Column::from)).collect()
     }
 
     /// The answer.
@@ -180,38 +177,22 @@ impl Network {
     }
 }
 
-impl CallFamily for Network {
-    type Partial = Cells<Seizures>;
-
-    fn begin(&self) -> Self::Partial {
-        Cells::default()
-    }
+impl Grouped for Network {
+    type Measure = Seizures;
 
     fn columns(&self) -> Vec<&'static str> {
-        group_reads(&self.group_by).chain(["legs"]).collect()
+        vec!["legs"]
     }
 
     fn basis(&self) -> Basis {
         self.attribution.into()
     }
 
-    fn add(&self, partial: &mut Self::Partial, call: &Call<'_>, _open: bool, _within: Interval) {
-        let mut key: Vec<Key> = Vec::with_capacity(self.group_by.len());
-        group_of(&self.group_by, call, &mut key);
-        // A group with calls but no seizures has a row, too.
-        let measure = partial.at(&key);
+    fn measure(&self, measure: &mut Seizures, call: &Call<'_>) {
         call.each_leg(|leg| {
             if leg.direction == "out" {
                 measure.add(&leg);
             }
         });
-    }
-
-    fn merge(&self, partial: &mut Self::Partial, other: &Self::Partial) {
-        partial.merge(other);
-    }
-
-    fn bytes(&self, partial: &Self::Partial) -> usize {
-        partial.bytes()
     }
 }

@@ -179,18 +179,29 @@ impl Question {
 }
 
 /// The questions that were asked lately.
-#[derive(Default)]
 pub(crate) struct Polled {
-    questions: Mutex<HashMap<(Access, String), Arc<Question>>>,
+    questions: Mutex<Questions>,
     /// The same by the URL that they were asked with, so that it need not be taken apart again.
-    urls: Mutex<HashMap<(Access, String), Arc<Question>>>,
+    urls: Mutex<Questions>,
     clock: AtomicU64,
+    /// Requests, whoever made them.
+    pub requests: metrics::Counter,
+}
+
+/// Questions by who asks, and by what.
+type Questions = HashMap<String, Vec<Arc<Question>>>;
+
+impl Default for Polled {
+    fn default() -> Polled {
+        let requests = metrics::counter!("trunklog_report_requests_total");
+        Polled { questions: Mutex::default(), urls: Mutex::default(), clock: AtomicU64::new(0), requests }
+    }
 }
 
 impl Polled {
     /// The question that was asked with this URL before.
     pub fn by_url(&self, access: &Access, url: &str) -> Option<Arc<Question>> {
-        let found = self.urls.lock().get(&(access.clone(), url.to_owned())).cloned()?;
+        let found = of(&self.urls.lock(), access, url)?;
         self.touch(&found);
         Some(found)
     }
@@ -198,16 +209,20 @@ impl Polled {
     /// The question, perhaps asked before; `url` asks it.
     pub fn question(&self, access: &Access, request: &Request, url: Option<String>) -> Arc<Question> {
         let question = {
-            let mut questions = self.questions.lock();
-            let new = || Arc::new(Question::new(access.clone(), request.clone()));
-            let question = Arc::clone(questions.entry((access.clone(), request.key())).or_insert_with(new));
+            let (mut questions, key) = (self.questions.lock(), request.key());
+            let known = of(&questions, access, &key);
+            let question = known.unwrap_or_else(|| {
+                let new = Arc::new(Question::new(access.clone(), request.clone()));
+                questions.entry(key).or_default().push(Arc::clone(&new));
+                new
+            });
             self.touch(&question);
             make_room(&mut questions);
             question
         };
         if let Some(url) = url {
             let mut urls = self.urls.lock();
-            urls.insert((access.clone(), url), Arc::clone(&question));
+            urls.entry(url).or_default().push(Arc::clone(&question));
             make_room(&mut urls);
         }
         question
@@ -218,15 +233,24 @@ impl Polled {
     }
 }
 
+/// The question of this access.
+fn of(questions: &Questions, access: &Access, key: &str) -> Option<Arc<Question>> {
+    questions.get(key)?.iter().find(|question| question.access == *access).cloned()
+}
+
 /// Forgets a quarter of the questions, those not asked for longest, when there are too many.
-fn make_room(questions: &mut HashMap<(Access, String), Arc<Question>>) {
-    if questions.len() <= MOST {
+fn make_room(questions: &mut Questions) {
+    let used = |question: &Arc<Question>| question.used.load(Ordering::Relaxed);
+    if questions.values().map(Vec::len).sum::<usize>() <= MOST {
         return;
     }
-    let mut used: Vec<u64> = questions.values().map(|question| question.used.load(Ordering::Relaxed)).collect();
-    used.sort_unstable();
-    let since = used[MOST / 4];
-    questions.retain(|_, question| question.used.load(Ordering::Relaxed) >= since);
+    let mut times: Vec<u64> = questions.values().flatten().map(used).collect();
+    times.sort_unstable();
+    let since = times[MOST / 4];
+    questions.retain(|_, of_key| {
+        of_key.retain(|question| used(question) >= since);
+        !of_key.is_empty()
+    });
 }
 
 /// An answer that nobody will ask for again: at an earlier moment.

@@ -1,12 +1,11 @@
 //! `service_level`: how soon queues were answered, and what was abandoned. Unit is the queue visit.
 
 use super::answer::Answer;
-use super::calendar::Interval;
 use super::call::Call;
-use super::cells::{Cells, Key, Measure};
-use super::counts::{group_columns, group_of, group_reads};
+use super::cells::{Cells, Measure};
 use super::dimension::Dimension;
-use super::family::{Basis, CallFamily, OfCalls};
+use super::family::{Basis, OfCalls};
+use super::grouped::{ByGroup, Grouped, group_columns, groups_without};
 use super::options::Options;
 use super::request::Request;
 use super::table::{Cell, Column, StaticColumn, Table, Type, column, most_first};
@@ -97,7 +96,6 @@ impl Visits {
 
 /// One question.
 pub(crate) struct ServiceLevel {
-    group_by: Vec<Dimension>,
     within_ms: i64,
     inclusive: bool,
     short_ms: i64,
@@ -105,20 +103,19 @@ pub(crate) struct ServiceLevel {
 
 impl ServiceLevel {
     /// The question of this request.
-    pub fn of(request: &Request) -> ServiceLevel {
+    pub fn of(request: &Request) -> ByGroup<ServiceLevel> {
         let options = &request.options;
-        ServiceLevel {
-            group_by: groups(request),
+        let inner = ServiceLevel {
             within_ms: options.whole("x_s") * 1000,
             inclusive: options.flag("inclusive"),
             short_ms: options.whole("short_abandon_s") * 1000,
-        }
+        };
+        ByGroup { inner, group_by: groups(request) }
     }
 
     /// The columns of the answer.
     pub fn columns(request: &Request) -> Vec<Column> {
-        let request = Request { group_by: groups(request), ..request.clone() };
-        group_columns(&request).into_iter().chain(COLUMNS.map(Column::from)).collect()
+        group_columns(&groups(request)).into_iter().chain(COLUMNS.map(Column::from)).collect()
     }
 
     fn is_in_time(&self, wait_ms: i64) -> bool {
@@ -149,30 +146,28 @@ impl ServiceLevel {
 
 /// The queue is the report's own group, after those that were asked for.
 fn groups(request: &Request) -> Vec<Dimension> {
-    let others = request.group_by.iter().copied().filter(|dimension| *dimension != Dimension::Queue);
-    others.chain([Dimension::Queue]).collect()
+    let mut groups = groups_without(request, |dimension| dimension == Dimension::Queue);
+    groups.push(Dimension::Queue);
+    groups
 }
 
-impl CallFamily for ServiceLevel {
-    type Partial = Cells<Visits>;
-
-    fn begin(&self) -> Self::Partial {
-        Cells::default()
-    }
+impl Grouped for ServiceLevel {
+    type Measure = Visits;
 
     fn columns(&self) -> Vec<&'static str> {
-        group_reads(&self.group_by).chain(visit::READS).collect()
+        visit::READS.to_vec()
     }
 
     fn basis(&self) -> Basis {
         Basis::Within("started_at")
     }
 
-    fn add(&self, partial: &mut Self::Partial, call: &Call<'_>, _open: bool, _within: Interval) {
+    fn concerns(&self, call: &Call<'_>, _open: bool) -> bool {
+        Visit::of(call).is_some()
+    }
+
+    fn measure(&self, measure: &mut Visits, call: &Call<'_>) {
         let Some(visit) = Visit::of(call) else { return };
-        let mut key: Vec<Key> = Vec::with_capacity(self.group_by.len());
-        group_of(&self.group_by, call, &mut key);
-        let measure = partial.at(&key);
         measure.offered += 1;
         let in_time = visit.wait_ms.is_some_and(|ms| self.is_in_time(ms));
         match visit.outcome {
@@ -195,13 +190,5 @@ impl CallFamily for ServiceLevel {
         }
         let needs_wait = matches!(visit.outcome, Some(Outcome::Answered | Outcome::Abandoned));
         measure.unknown_waits += u64::from(needs_wait && visit.wait_ms.is_none());
-    }
-
-    fn merge(&self, partial: &mut Self::Partial, other: &Self::Partial) {
-        partial.merge(other);
-    }
-
-    fn bytes(&self, partial: &Self::Partial) -> usize {
-        partial.bytes()
     }
 }

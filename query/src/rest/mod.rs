@@ -48,13 +48,13 @@ pub struct QueryState {
 
 /// Everything that is read over HTTP.
 pub fn router(state: QueryState) -> Router {
+    let reports = reports::routes(state.clone());
     Router::new()
         .route("/v1/sql", post(sql::run))
-        .route("/v1/reports", get(reports::list))
-        .route("/v1/reports/{name}", get(reports::show))
         .route("/v1/calls", get(calls::list))
         .route("/v1/calls/{call_id}", get(call::show))
         .route("/v1/calls/{call_id}/events", get(call::events))
         .merge(recordings::routes())
         .with_state(state)
+        .merge(reports)
 }

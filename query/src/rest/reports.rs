@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, VARY};
@@ -11,6 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use futures::stream;
 use trunklog_storage::event::Offset;
 
@@ -34,8 +36,14 @@ const PACE: Duration = Duration::from_millis(100);
 /// How often it looks whether the key still holds, and shows that it lives.
 const BEAT: Duration = Duration::from_secs(10);
 
+/// The routes. Of a state that a request need not copy in all its parts: pollers are many.
+pub(super) fn routes(state: QueryState) -> Router {
+    let routes = Router::new().route("/v1/reports", get(list)).route("/v1/reports/{name}", get(show));
+    routes.with_state(Arc::new(state))
+}
+
 /// The catalogue.
-pub(super) async fn list(State(state): State<QueryState>, request: Request) -> Result<Response, Problem> {
+async fn list(State(state): State<Arc<QueryState>>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     auth::access(auth::QUERY, &state, &parts.headers, &parts.extensions, None)?;
     Parameters::of(&parts.uri)?.nothing_left()?;
@@ -43,13 +51,13 @@ pub(super) async fn list(State(state): State<QueryState>, request: Request) -> R
 }
 
 /// One report.
-pub(super) async fn show(
-    State(state): State<QueryState>,
+async fn show(
+    State(state): State<Arc<QueryState>>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    metrics::counter!("trunklog_report_requests_total").increment(1);
+    state.engine.polled().requests.increment(1);
     let form = Form::of(&parts.headers)?;
     let asked = Polling::of(&state, &name, &parts)?;
     let served = match asked {
@@ -156,14 +164,14 @@ fn respond(parts: &Parts, served: &Served, format: Format) -> Result<Response, P
 
 /// What a stream of changes knows.
 struct Watch {
-    state: QueryState,
+    state: Arc<QueryState>,
     parts: Parts,
     question: Arc<Question>,
     told: Option<HeaderValue>,
 }
 
 /// An event at once, and one after each change.
-fn changes(state: QueryState, parts: Parts, question: Arc<Question>) -> Response {
+fn changes(state: Arc<QueryState>, parts: Parts, question: Arc<Question>) -> Response {
     let watch = Watch { state, parts, question, told: None };
     let events = stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
