@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use trunklog_storage::event::Micros;
 
-use super::catalogue::Definition;
-use super::table::Table;
+use super::definition::Definition;
+use super::table::{Column, Table};
 use crate::error::QueryError;
 use crate::format::json::{write_text, write_value};
 use crate::moment::AsOf;
@@ -45,7 +45,7 @@ impl Answer {
         let mut out = b"{\"name\":".to_vec();
         write_text(&mut out, definition.name);
         out.extend_from_slice(format!(",\"version\":{},\"columns\":", definition.version).as_bytes());
-        let columns: Vec<Value> = self.table.columns.iter().map(super::catalogue::column_json).collect();
+        let columns: Vec<Value> = self.table.columns.iter().map(Column::to_json).collect();
         out.extend_from_slice(Value::Array(columns).to_string().as_bytes());
         out.extend_from_slice(b",\"rows\":[");
         let batch = self.table.batch()?;

@@ -1,76 +1,12 @@
-//! The reports by name and version: definitions are data, and an old version stays callable.
+//! The catalogue: every report with its columns, parameters and formulas.
 
 use serde_json::{Value, json};
 
-use super::counts::Counts;
+use super::definition::{Definition, Groups};
 use super::definitions::REPORTS;
 use super::dimension::{DIMENSIONS, Dimension};
 use super::formulas::FORMULAS;
-use super::options::Parameter;
 use super::request::Request;
-use super::table::Column;
-use crate::error::QueryError;
-
-/// One report, in one version.
-#[derive(Debug)]
-pub(crate) struct Definition {
-    pub name: &'static str,
-    pub version: u32,
-    pub title: &'static str,
-    pub text: &'static str,
-    pub parameters: &'static [Parameter],
-    pub groups: Groups,
-    pub kind: Report,
-}
-
-/// What a report can be grouped and filtered by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Groups {
-    /// Everything.
-    All,
-    /// It is about messages.
-    SourceOnly,
-}
-
-/// What computes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Report {
-    Counts(&'static Counts),
-    Summary(&'static Counts),
-    Network,
-    Distribution,
-    ServiceLevel,
-    Callbacks,
-    Extremes,
-    Concurrency,
-    Erlang,
-    BusyHour,
-    Recordings,
-    IngestHealth,
-}
-
-/// The definition of this name, in this version or the newest.
-pub(crate) fn find(name: &str, version: Option<&str>) -> Result<&'static Definition, QueryError> {
-    let mut named = REPORTS.iter().filter(|report| report.name == name);
-    let Some(version) = version else {
-        return named.next().ok_or_else(|| QueryError::NotFound(format!("report `{name}`")));
-    };
-    if named.clone().next().is_none() {
-        return Err(QueryError::NotFound(format!("report `{name}`")));
-    }
-    let found = named.find(|report| version.parse() == Ok(report.version));
-    found.ok_or_else(|| QueryError::parameter("version", format!("`{name}` has no version `{version}`")))
-}
-
-/// A column as answers and the catalogue describe it.
-pub(crate) fn column_json(column: &Column) -> Value {
-    json!({
-        "name": column.name,
-        "type": column.kind.name(),
-        "unit": column.unit,
-        "formula_id": column.formula,
-    })
-}
 
 /// The whole catalogue.
 pub(crate) fn to_json() -> Value {
@@ -87,7 +23,7 @@ pub(crate) fn to_json() -> Value {
 fn definition_json(report: &'static Definition) -> Value {
     let request = Request::any(report);
     let columns = super::columns(&request).into_iter().map(|column| {
-        let mut described = column_json(&column);
+        let mut described = column.to_json();
         described["description"] = column.text.into();
         described
     });

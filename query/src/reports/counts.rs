@@ -7,43 +7,13 @@ use super::calendar::{Bucket, Buckets, Calendar, Interval};
 use super::call::Call;
 use super::cells::{Cells, Key, Measure};
 use super::common::{self, Common};
+use super::definition::{Counts, Only, Shows};
 use super::dimension::Dimension;
 use super::family::{Basis, CallFamily, OfCalls};
 use super::part::Part;
 use super::request::{Attribution, Request};
 use super::table::{Cell, Column, StaticColumn, Table, Type, column, most_first};
 use super::visit::{self, Visit};
-
-/// Which calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Only {
-    All,
-    /// Inbound ones, unless a filter says which directions.
-    Inbound,
-    /// Outbound ones, unless a filter says which directions.
-    Outbound,
-    /// Those that ended unanswered.
-    Unanswered,
-}
-
-/// A report of this kind, as data.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub parts: &'static [Part],
-    pub only: Only,
-    pub shows: Shows,
-}
-
-/// The columns after the group's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shows {
-    /// The common ones.
-    Common,
-    /// `calls` alone.
-    Calls,
-    /// What is told of numbers.
-    Number,
-}
 
 /// The columns of reports about numbers.
 pub(crate) const OF_NUMBERS: [StaticColumn; 3] = [common::COLUMNS[0], common::COLUMNS[1], common::COLUMNS[4]];

@@ -1,12 +1,11 @@
 //! The definitions of all reports, as data. One that changes gets a new version, and the old one stays.
 
 use super::calendar::BUCKETS;
-use super::catalogue::{Definition, Groups, Report};
-use super::counts::{Counts, Only, Shows};
+use super::definition::{Counts, Definition, Groups, Only, Report, Shows};
 use super::dimension::Dimension;
-use super::distribution::OF;
 use super::options::{Kind, Parameter};
 use super::part::Part;
+use crate::error::QueryError;
 
 const fn whole(name: &'static str, least: i64, most: i64, default: &'static str, text: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Whole(least, most), default, text }
@@ -106,7 +105,7 @@ pub(crate) static REPORTS: &[Definition] = &[
         "Distribution",
         "how long callers wait, telephones ring or people talk",
         &[
-            choice("of", OF, "wait", "which duration"),
+            choice("of", &["wait", "ring", "talk"], "wait", "which duration"),
             whole("width_s", 1, 86_400, "1", "seconds of a bin"),
             ATTRIBUTION,
         ],
@@ -189,3 +188,16 @@ pub(crate) static REPORTS: &[Definition] = &[
     report("recordings", "Recordings", "which calls are recorded", PLAIN, Report::Recordings),
     report("ingest_health", "Ingest health", "what came from each source, and how late", &[], Report::IngestHealth),
 ];
+
+/// The definition of this name, in this version or the newest.
+pub(crate) fn find(name: &str, version: Option<&str>) -> Result<&'static Definition, QueryError> {
+    let mut named = REPORTS.iter().filter(|report| report.name == name);
+    let Some(version) = version else {
+        return named.next().ok_or_else(|| QueryError::NotFound(format!("report `{name}`")));
+    };
+    if named.clone().next().is_none() {
+        return Err(QueryError::NotFound(format!("report `{name}`")));
+    }
+    let found = named.find(|report| version.parse() == Ok(report.version));
+    found.ok_or_else(|| QueryError::parameter("version", format!("`{name}` has no version `{version}`")))
+}

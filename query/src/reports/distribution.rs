@@ -19,9 +19,6 @@ pub(crate) const COLUMNS: [StaticColumn; 3] = [
     column("calls", Type::Whole, Some("calls"), "distribution/1", "calls in the bin"),
 ];
 
-/// The names of what is distributed.
-pub(crate) const OF: &[&str] = &["wait", "ring", "talk"];
-
 /// What the calls of a group come to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Durations {

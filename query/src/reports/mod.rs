@@ -16,6 +16,7 @@ mod common;
 mod concurrency;
 mod counts;
 mod coverage;
+mod definition;
 mod definitions;
 mod dimension;
 mod distribution;
@@ -47,10 +48,10 @@ use trunklog_storage::fact::Decoder;
 
 use crate::error::QueryError;
 use callbacks::Callbacks;
-use catalogue::Report;
 use concurrency::Concurrency;
 use counts::Counting;
 use coverage::Coverage;
+use definition::Report;
 use distribution::Distribution;
 use erlang::Erlang;
 use extremes::Extremes;
@@ -164,8 +165,11 @@ impl Computation<'_> {
                 self.over_calls(Coverage::of(request), |_, total| Coverage::answer(request, total, totals)).await
             }
             Report::IngestHealth => {
-                let ingest = Arc::new(Ingest::of(request, self.collector.snapshot.offset));
-                let total = self.collector.collect(&ingest, &self.shape, request.interval).await?;
+                let until = self.collector.snapshot.stored_until;
+                let ingest = Arc::new(Ingest::of(request, until));
+                // An older snapshot has the files of now, with fewer of their rows.
+                let shape = Arc::from(format!("{} {until:?}", self.shape));
+                let total = self.collector.collect(&ingest, &shape, request.interval).await?;
                 Ok(Ingest::answer(request, &total))
             }
         }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use trunklog_storage::event::{Micros, Offset, now};
 
 use super::answer::Answer;
-use super::catalogue::Definition;
+use super::definition::Definition;
 use super::request::Request;
 use crate::engine::{Access, QueryEngine};
 use crate::error::QueryError;

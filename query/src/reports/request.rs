@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use trunklog_storage::event::{format_time, parse_time};
 
 use super::calendar::{Bucket, Calendar, Interval};
-use super::catalogue::{self, Definition, Groups};
+use super::definition::{Definition, Groups};
+use super::definitions;
 use super::dimension::{DIMENSIONS, Dimension, Filters};
 use super::options::Options;
 use crate::error::QueryError;
@@ -71,7 +72,7 @@ impl Request {
     /// `Parameter` with the name of the first one that is wrong.
     pub fn parse(name: &str, mut pairs: Pairs) -> Result<Request, QueryError> {
         let version = pairs.one("version")?;
-        let definition = catalogue::find(name, version.as_deref())?;
+        let definition = definitions::find(name, version.as_deref())?;
         let zone = pairs.one("tz")?.unwrap_or_else(|| "UTC".to_owned());
         let zone: Tz = zone
             .parse()

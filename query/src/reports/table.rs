@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use compact_str::CompactString;
+use serde_json::{Value, json};
 use trunklog_storage::event::Micros;
 use trunklog_storage::schema;
 
@@ -47,6 +48,13 @@ pub(crate) struct Column {
     /// `formula/version`.
     pub formula: &'static str,
     pub text: &'static str,
+}
+
+impl Column {
+    /// As answers and the catalogue describe it.
+    pub fn to_json(&self) -> Value {
+        json!({ "name": self.name, "type": self.kind.name(), "unit": self.unit, "formula_id": self.formula })
+    }
 }
 
 /// A column described in a constant.

@@ -76,7 +76,7 @@ pub struct FreshCall<'a> {
 }
 
 impl Snapshot {
-    /// The files of a table with rows that are shown.
+    /// The files of a table with rows that are shown; of messages see [`Snapshot::stored_until`].
     ///
     /// # Errors
     /// If the table cannot be read.
@@ -114,7 +114,7 @@ impl Snapshot {
 
     /// The messages that are not in the table yet.
     pub fn fresh_messages(&self) -> impl Iterator<Item = &LoggedEvent> {
-        self.tail.events()
+        self.tail.events().filter(|_| self.offset.is_some())
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub(super) recordings: Part<RecordingState>,
     events: Arc<dyn TableProvider>,
     pub(super) stored_events: Arc<Pinned>,
+    /// Of the stored messages only those up to here count; `None` for all of them.
+    pub stored_until: Option<Offset>,
     pub(super) tail: TailView,
     pub(super) decoder: Arc<dyn Decoder>,
 }
@@ -207,6 +209,7 @@ impl Archive {
             recordings,
             events: Arc::new(ViewTable::new(filtered.into_unoptimized_plan(), None)),
             stored_events: current.stored_events,
+            stored_until: Some(offset),
             tail: current.tail.until(offset),
             decoder: Arc::clone(&inner.decoder),
         })
@@ -221,6 +224,7 @@ fn take(sequencer: &Sequencer, decoder: Arc<dyn Decoder>) -> Snapshot {
         recordings: Part::of(&sequencer.recordings),
         events: sequencer.events.whole(),
         stored_events: Arc::clone(&sequencer.events),
+        stored_until: None,
         tail: sequencer.tail.view(),
         decoder,
     }

@@ -13,6 +13,7 @@ mod coverage;
 mod data;
 mod formulas;
 mod laws;
+mod living;
 mod plot;
 mod polling;
 mod reference;
