@@ -32,6 +32,14 @@ pub(crate) struct Entry<S: State> {
     pub shown: OnceLock<Arc<S::Shown>>,
 }
 
+impl<S: State> Entry<S> {
+    /// Merges more into it.
+    pub fn join(&mut self, more: Arc<S>) {
+        Arc::make_mut(&mut self.keyed.state).join(Arc::unwrap_or_clone(more));
+        self.shown = OnceLock::new();
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Shard<S: State> {
     entries: HashMap<Arc<str>, Entry<S>, RandomState>,
@@ -91,8 +99,7 @@ impl<S: State> Overlay<S> {
         let shard = Arc::make_mut(&mut self.shards[shard_of(&more.id)]);
         let Some(entry) = shard.entries.get_mut(&more.id) else { return Some(more) };
         entry.parts |= part;
-        entry.shown = OnceLock::new();
-        Arc::make_mut(&mut entry.keyed.state).join(Arc::unwrap_or_clone(more.state));
+        entry.join(more.state);
         shard.rendered = OnceLock::new();
         None
     }

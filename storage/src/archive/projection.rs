@@ -242,7 +242,7 @@ impl<S: State> Projection<S> {
     fn merge(&mut self, keyed: Keyed<S>, part: bool) -> Result<(), Error> {
         let Some(mut keyed) = self.overlay.join(keyed, part) else { return Ok(()) };
         if let Some(mut entry) = self.provisional.remove(&keyed.id) {
-            Arc::make_mut(&mut entry.keyed.state).join(Arc::unwrap_or_clone(keyed.state));
+            entry.join(keyed.state);
             self.overlay.insert(entry);
             return Ok(());
         }
