@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     pub template: Arc<SessionState>,
     pub environment: Environment,
     pub gate: Gate,
+    /// Reports have places of their own: who polls must not wait for somebody's heavy query.
+    pub reports_gate: Gate,
     pub pins: Pins,
     pub polled: Polled,
     pub partials: Arc<Partials>,
@@ -88,6 +90,7 @@ impl QueryEngine {
         let environment = Environment::new(limits.memory_bytes);
         let template = Arc::new(template(environment.runtime()));
         let gate = Gate::new(limits.concurrent, limits.queued);
+        let reports_gate = Gate::new(limits.concurrent, limits.queued);
         let shared = Shared {
             archive,
             limits,
@@ -95,6 +98,7 @@ impl QueryEngine {
             template,
             environment,
             gate,
+            reports_gate,
             pins: Pins::default(),
             polled: Polled::default(),
             partials: Arc::default(),
@@ -175,7 +179,7 @@ impl QueryEngine {
         request: &Request,
         moment: Moment,
     ) -> Result<(Answer, AsOf), QueryError> {
-        let permit = self.shared.gate.enter(access.only_tenant()).await?;
+        let permit = self.shared.reports_gate.enter(access.only_tenant()).await?;
         let session = self.session(access.clone(), moment).await?;
         let (as_of, seconds, request) = (session.as_of(), self.shared.limits.seconds, request.clone());
         let work = async move {

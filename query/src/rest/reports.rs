@@ -58,8 +58,8 @@ async fn show(
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     state.engine.polled().requests.increment(1);
-    let form = Form::of(&parts.headers)?;
     let asked = Polling::of(&state, &name, &parts)?;
+    let form = Form::of(&parts.headers)?;
     let served = match asked {
         Polling::Once { access, request, moment, common } => {
             common.wait(&state).await?;

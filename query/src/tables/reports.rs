@@ -19,16 +19,17 @@ use crate::session::Session;
 
 /// Gives a session the functions of all reports; they read what it reads.
 pub(crate) fn register(state: &mut SessionState, session: &Session) {
+    let session = Arc::new(session.clone());
     let mut names: Vec<&'static str> = REPORTS.iter().map(|report| report.name).collect();
     names.dedup();
     for report in names {
-        state.register_udtf(&format!("report_{report}"), Arc::new(Function { report, session: session.clone() }));
+        state.register_udtf(&format!("report_{report}"), Arc::new(Function { report, session: Arc::clone(&session) }));
     }
 }
 
 struct Function {
     report: &'static str,
-    session: Session,
+    session: Arc<Session>,
 }
 
 impl Debug for Function {
@@ -53,7 +54,7 @@ impl TableFunctionImpl for Function {
         let wrong = |error: QueryError| DataFusionError::Plan(format!("report_{}: {error}", self.report));
         let request = Request::parse(self.report, pairs).map_err(wrong)?;
         let schema = schema_of(&columns(&request));
-        Ok(Arc::new(Report { request, schema, session: self.session.clone() }))
+        Ok(Arc::new(Report { request, schema, session: Arc::clone(&self.session) }))
     }
 }
 
@@ -70,7 +71,7 @@ fn literal(argument: &Expr) -> Result<String> {
 struct Report {
     request: Request,
     schema: SchemaRef,
-    session: Session,
+    session: Arc<Session>,
 }
 
 impl Debug for Report {
