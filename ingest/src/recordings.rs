@@ -136,6 +136,8 @@ mod tests {
                 limit_bytes: 1 << 20,
                 small_bytes: 64 << 10,
                 min_free_bytes: 0,
+                bucket: None,
+                presign: None,
             };
             Place { media: Media::open(config).expect("a media store"), data_dir }
         }

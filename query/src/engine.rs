@@ -88,6 +88,9 @@ impl QueryEngine {
     /// An engine over this archive whose queries run on `workers`.
     pub fn new(archive: Archive, limits: QueryLimits, workers: Workers) -> QueryEngine {
         let environment = Environment::new(limits.memory_bytes);
+        if let Some(bucket) = archive.bucket() {
+            environment.runtime().register_object_store(bucket.root(), bucket.whole());
+        }
         let template = Arc::new(template(environment.runtime()));
         let gate = Gate::new(limits.concurrent, limits.queued);
         let reports_gate = Gate::new(limits.concurrent, limits.queued);

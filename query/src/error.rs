@@ -103,9 +103,11 @@ impl From<StorageError> for QueryError {
     fn from(error: StorageError) -> QueryError {
         match error {
             StorageError::Gone(what) => QueryError::Gone(what),
-            StorageError::Full(_) | StorageError::Busy | StorageError::Poisoned(_) | StorageError::Closed => {
-                QueryError::Unavailable(error.to_string())
-            }
+            StorageError::Full(_)
+            | StorageError::Busy
+            | StorageError::Unavailable(_)
+            | StorageError::Poisoned(_)
+            | StorageError::Closed => QueryError::Unavailable(error.to_string()),
             StorageError::Query(error) => QueryError::from(error),
             other => QueryError::Internal(other.to_string()),
         }

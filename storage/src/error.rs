@@ -13,6 +13,9 @@ pub enum Error {
     /// A write or sync of the log failed: nothing more is accepted until a restart.
     #[error("the log failed and takes no more messages until restart: {0}")]
     Poisoned(String),
+    /// A server that storage rests on does not answer: nothing was acknowledged; try again later.
+    #[error("not available: {0}")]
+    Unavailable(String),
     /// The archive is shutting down.
     #[error("the archive is closing")]
     Closed,

@@ -8,6 +8,7 @@
 
 pub mod allocator;
 pub mod archive;
+pub mod bucket;
 pub mod call;
 mod durable_file;
 pub mod error;
@@ -18,6 +19,7 @@ mod faults;
 mod index;
 pub mod keys;
 mod lake;
+mod lease;
 pub mod linker;
 pub mod links;
 pub mod log;

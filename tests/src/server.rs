@@ -31,6 +31,20 @@ pub struct Options {
     pub arguments: Vec<String>,
 }
 
+/// Where this run of the tests has servers store, if not on the local disk: `TRUNKLOG_TEST_BUCKET` is the address of a
+/// bucket, `TRUNKLOG_TEST_BROKERS` names Kafka's brokers. Each server gets a prefix and a topic of its own.
+fn elsewhere() -> Option<String> {
+    let name = format!("test-{:016x}", rand::rng().random::<u64>());
+    let bucket = std::env::var("TRUNKLOG_TEST_BUCKET").ok();
+    let bucket = bucket.map(|bucket| format!("\n[store]\nurl = \"{bucket}/{name}\"\n"));
+    let brokers = std::env::var("TRUNKLOG_TEST_BROKERS").ok();
+    let topic = brokers.map(|brokers| {
+        let copies = brokers.split(',').count();
+        format!("\n[kafka]\nbrokers = \"{brokers}\"\ntopic = \"{name}\"\nreplication = {copies}\n")
+    });
+    (bucket.is_some() || topic.is_some()).then(|| [bucket, topic].into_iter().flatten().collect())
+}
+
 /// One request.
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
@@ -92,6 +106,9 @@ impl Server {
         };
         for (name, text) in &server.options.files {
             std::fs::write(server.root().join(name), text).unwrap();
+        }
+        if let Some(config) = elsewhere() {
+            server.options.config.get_or_insert_default().push_str(&config);
         }
         if let Some(text) = &server.options.config {
             let text = text.replace("{root}", &server.root().display().to_string());
@@ -237,6 +254,9 @@ impl Server {
     pub fn trunklog(&self, arguments: &[&str]) -> Output {
         let mut trunklog = command();
         trunklog.args(arguments).arg("--data-dir").arg(self.data_dir()).current_dir(self.root());
+        if self.options.config.is_some() {
+            trunklog.env("TRUNKLOG_CONFIG", self.config_path());
+        }
         trunklog.stdin(Stdio::null()).output().unwrap()
     }
 

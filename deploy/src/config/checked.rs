@@ -1,6 +1,6 @@
 //! What the configuration means: checked, with defaults filled in, in the types of the crates that use it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +9,13 @@ use trunklog_ingest::settings::{Limits, Settings, TenantSettings};
 use trunklog_query::QueryLimits;
 use trunklog_storage::archive::ArchiveConfig;
 use trunklog_storage::keys::is_tenant_name;
+use trunklog_storage::log::kafka::KafkaConfig;
 use trunklog_storage::media::MediaConfig;
 
 use super::layers::{Layers, flatten};
 use super::units::{Listen, Size, Span};
 use super::written::{Role, Tenant, Written};
-use super::{ConfigError, bounds, tenants};
+use super::{ConfigError, bounds, cluster, tenants};
 
 /// Keys outside the tenants' part that a reload changes.
 const RELOADED: [&str; 3] = ["public_url", "limits.message_bytes", "limits.report_bytes"];
@@ -36,6 +37,7 @@ pub struct Checked {
     pub query: QueryLimits,
     pub media: MediaConfig,
     pub settings: Settings,
+    store_url: String,
     layers: Layers,
 }
 
@@ -47,9 +49,12 @@ impl Checked {
         let Some(listen) = listen.0 else {
             return Err(value_error(layers.origin("listen"), "`listen` cannot be \"off\""));
         };
-        let archive = archive(&written, &data_dir);
+        let mut archive = archive(&written, &data_dir);
+        archive.bucket = cluster::bucket(&written, &layers)?;
+        archive.kafka = cluster::kafka(&written, &layers)?;
         let query = query(&written, &layers)?;
-        let media = media(&written, &archive, &data_dir);
+        let presign = cluster::presign(&written, &layers)?;
+        let media = MediaConfig { presign, ..media(&written, &archive, &data_dir) };
         let settings = settings(&written, &layers)?;
         bounds::check(&archive, &query, &settings.limits, &media, &layers)?;
         Ok(Checked {
@@ -57,6 +62,7 @@ impl Checked {
             query,
             media,
             settings,
+            store_url: written.store.url.clone().unwrap_or_default(),
             data_dir,
             role: written.role.unwrap_or(Role::All),
             listen,
@@ -77,6 +83,7 @@ impl Checked {
         let quoted = |text: String| format!("{text:?}");
         let archive = &self.archive;
         let settings = &self.settings;
+        let kafka = archive.kafka.clone().unwrap_or_else(|| KafkaConfig::new(""));
         let scalars = [
             ("data_dir", quoted(self.data_dir.display().to_string())),
             ("role", quoted(self.role.as_str().to_owned())),
@@ -101,17 +108,28 @@ impl Checked {
             ("limits.report_bytes", quoted(Size(settings.limits.report_bytes as u64).to_string())),
             ("limits.recording_bytes", quoted(Size(self.media.limit_bytes).to_string())),
             ("recordings.small_bytes", quoted(Size(self.media.small_bytes as u64).to_string())),
+            ("recordings.presign", quoted(Span(self.media.presign.unwrap_or_default()).to_string())),
+            ("store.url", quoted(self.store_url.clone())),
+            ("kafka.brokers", quoted(kafka.brokers)),
+            ("kafka.topic", quoted(kafka.topic)),
+            ("kafka.replication", kafka.replication.to_string()),
+            ("kafka.min_insync_replicas", kafka.min_insync_replicas.to_string()),
+            ("kafka.retention", quoted(Span(kafka.retention).to_string())),
+            ("kafka.message_timeout", quoted(Span(kafka.message_timeout).to_string())),
         ];
         let mut entries: Vec<_> = scalars
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value, self.layers.origin(key).to_owned()))
             .collect();
-        let tenants = flatten(&self.layers.values, "").into_iter();
-        entries.extend(
-            tenants
-                .filter(|(key, _)| key.starts_with("defaults.") || key.starts_with("tenants."))
-                .map(|(key, value)| (key.clone(), value.to_string(), self.layers.origin(&key).to_owned())),
-        );
+        let named = ["defaults.", "tenants.", "store.options.", "kafka.options."];
+        let written = flatten(&self.layers.values, "").into_iter();
+        entries.extend(written.filter(|(key, _)| named.iter().any(|prefix| key.starts_with(prefix))).map(
+            |(key, value)| {
+                let shown = if is_secret(&key) { "\"(hidden)\"".to_owned() } else { value.to_string() };
+                let origin = self.layers.origin(&key).to_owned();
+                (key, shown, origin)
+            },
+        ));
         entries
     }
 
@@ -121,17 +139,27 @@ impl Checked {
             let of_tenant = entry.0.starts_with("defaults.") || entry.0.starts_with("tenants.");
             !of_tenant && !RELOADED.contains(&entry.0.as_str())
         };
-        let before = self.shown().into_iter().filter(of_process);
-        let after = newer.shown().into_iter().filter(of_process);
-        before.zip(after).filter(|(before, after)| before.1 != after.1).map(|(before, _)| before.0).collect()
+        let values = |checked: &Checked| -> BTreeSet<(String, String)> {
+            checked.shown().into_iter().filter(of_process).map(|(key, value, _)| (key, value)).collect()
+        };
+        let differing: BTreeSet<String> =
+            values(self).symmetric_difference(&values(newer)).map(|(key, _)| key.clone()).collect();
+        differing.into_iter().collect()
     }
+}
+
+/// Whether this setting of a library is not to be shown.
+fn is_secret(key: &str) -> bool {
+    let name = key.strip_prefix("store.options.").or_else(|| key.strip_prefix("kafka.options.")).unwrap_or_default();
+    let name = name.to_ascii_lowercase();
+    ["secret", "password", "token", "key", "pem", "jaas"].iter().any(|part| name.contains(part))
 }
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn value_error(origin: &str, reason: impl Into<String>) -> ConfigError {
+pub(super) fn value_error(origin: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value { origin: origin.to_owned(), reason: reason.into() }
 }
 
@@ -167,6 +195,8 @@ fn media(written: &Written, archive: &ArchiveConfig, data_dir: &Path) -> MediaCo
         limit_bytes: written.limits.recording_bytes.map_or(RECORDING_BYTES, |size| size.0),
         small_bytes: written.recordings.small_bytes.map_or(SMALL_BYTES, to_usize),
         min_free_bytes: archive.min_free_bytes,
+        bucket: archive.bucket.clone(),
+        presign: None,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod checked;
+mod cluster;
 mod contacts;
 mod countries;
 mod layers;
@@ -23,7 +24,7 @@ pub use written::Role;
 use layers::Layers;
 
 /// Every key outside `[defaults]` and `[tenants]`.
-pub const KEYS: [&str; 23] = [
+pub const KEYS: [&str; 31] = [
     "data_dir",
     "role",
     "listen",
@@ -47,6 +48,14 @@ pub const KEYS: [&str; 23] = [
     "limits.report_bytes",
     "limits.recording_bytes",
     "recordings.small_bytes",
+    "recordings.presign",
+    "store.url",
+    "kafka.brokers",
+    "kafka.topic",
+    "kafka.replication",
+    "kafka.min_insync_replicas",
+    "kafka.retention",
+    "kafka.message_timeout",
 ];
 
 /// What is wrong with the configuration, and where.

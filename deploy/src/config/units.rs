@@ -19,6 +19,15 @@ pub struct Span(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Listen(pub Option<SocketAddr>);
 
+/// A text, a number, or `true` or `false`, as a library takes its settings.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Scalar {
+    Truth(bool),
+    Number(i64),
+    Text(String),
+}
+
 /// An IANA time zone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Zone(pub chrono_tz::Tz);
@@ -30,6 +39,16 @@ pub struct Country(pub String);
 /// An absolute `http` or `https` URL without a slash at the end; `None` for an empty text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BaseUrl(pub Option<String>);
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scalar::Truth(truth) => truth.fmt(formatter),
+            Scalar::Number(number) => number.fmt(formatter),
+            Scalar::Text(text) => text.fmt(formatter),
+        }
+    }
+}
 
 impl Size {
     pub fn parse(text: &str) -> Result<Size, String> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::units::{BaseUrl, Country, Listen, Size, Span, Zone};
+use super::units::{BaseUrl, Country, Listen, Scalar, Size, Span, Zone};
 
 /// `trunklog.toml`, or all layers put together. Each value is `None` where it is not written.
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Written {
     pub query: Query,
     pub limits: Limits,
     pub recordings: Recordings,
+    pub store: Store,
+    pub kafka: Kafka,
     pub defaults: Tenant,
     pub tenants: BTreeMap<String, Tenant>,
 }
@@ -52,7 +54,7 @@ impl Role {
     }
 }
 
-/// `[log]`: the embedded log.
+/// `[log]`: the embedded log, and what waits for a log of either kind.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
@@ -96,6 +98,28 @@ pub struct Limits {
 #[serde(default, deny_unknown_fields)]
 pub struct Recordings {
     pub small_bytes: Option<Size>,
+    pub presign: Option<Span>,
+}
+
+/// `[store]`: a bucket in which tables and recordings lie. `options` are those of the crate `object_store`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    pub url: Option<String>,
+    pub options: BTreeMap<String, Scalar>,
+}
+
+/// `[kafka]`: a topic that is the log. `options` are those of librdkafka.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kafka {
+    pub brokers: Option<String>,
+    pub topic: Option<String>,
+    pub replication: Option<i32>,
+    pub min_insync_replicas: Option<i32>,
+    pub retention: Option<Span>,
+    pub message_timeout: Option<Span>,
+    pub options: BTreeMap<String, Scalar>,
 }
 
 /// `[defaults]` and `[tenants.<name>]`.

@@ -183,7 +183,16 @@ async fn serve(config: Checked, overrides: Overrides, with_demo: bool, backgroun
     signals::watch(opened.state.clone(), config, overrides, stop.clone())?;
     output::line(&format!("listening http={address} pg=off flight=off"));
     let demo = if with_demo { Some(demo::start(&opened.state, address, stop.clone())?) } else { None };
-    let served = answer(&opened, network, socket, &stop).await;
+    let superseded = opened.state.archive.superseded();
+    let served = tokio::select! {
+        served = answer(&opened, network, socket, &stop) => served,
+        // There is nothing to drain: what was acknowledged is in the log, and who has the tables now folds it.
+        () = superseded.cancelled() => {
+            stop.cancel();
+            socket::unbind(&data_dir);
+            return Err(Error::Usage("another node has taken the tables over".to_owned()));
+        }
+    };
     stop.cancel();
     socket::unbind(&data_dir);
     if let Some(demo) = demo {

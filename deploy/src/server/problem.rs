@@ -69,7 +69,7 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Problem {
         match error {
-            Error::Full(_) | Error::Busy | Error::Poisoned(_) | Error::Closed => {
+            Error::Full(_) | Error::Busy | Error::Unavailable(_) | Error::Poisoned(_) | Error::Closed => {
                 Problem::unavailable(error.to_string())
             }
             Error::Gone(_) => Problem::new(StatusCode::GONE, "gone", "No longer available", error.to_string()),

@@ -99,6 +99,16 @@ pub fn write_object(out: &mut Vec<u8>, batch: &RecordBatch, row: usize) {
     out.push(b'}');
 }
 
+/// Writes a row as an array.
+pub fn write_array(out: &mut Vec<u8>, batch: &RecordBatch, row: usize) {
+    out.push(b'[');
+    for (index, column) in batch.columns().iter().enumerate() {
+        separate(out, index);
+        write_value(out, column, row);
+    }
+    out.push(b']');
+}
+
 /// Writes `"name":value,…` without the braces.
 pub fn write_members(out: &mut Vec<u8>, batch: &RecordBatch, row: usize) {
     for (index, (field, column)) in batch.schema_ref().fields().iter().zip(batch.columns()).enumerate() {
@@ -224,12 +234,7 @@ impl Encoder for Document {
         for row in 0..batch.num_rows() {
             separate(&mut out, usize::from(self.rows));
             self.rows = true;
-            out.push(b'[');
-            for (index, column) in batch.columns().iter().enumerate() {
-                separate(&mut out, index);
-                write_value(&mut out, column, row);
-            }
-            out.push(b']');
+            write_array(&mut out, batch, row);
         }
         Ok(out)
     }

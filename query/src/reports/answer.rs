@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::RecordBatch;
 use serde_json::{Map, Value, json};
 use trunklog_storage::event::Micros;
 
 use super::definition::Definition;
 use super::table::{Column, Table};
-use crate::error::QueryError;
-use crate::format::json::{write_text, write_value};
+use crate::format::json::{write_array, write_text};
 use crate::moment::AsOf;
 
 /// A report's rows with what must be known of them.
@@ -40,24 +40,19 @@ impl Answer {
         }
     }
 
-    /// The body but for what it was read at, which alone does not make another answer.
-    pub fn body(&self, definition: &Definition) -> Result<Vec<u8>, QueryError> {
+    /// The body with these rows but for what it was read at, which alone does not make another answer.
+    pub fn body(&self, definition: &Definition, batch: &RecordBatch) -> Vec<u8> {
         let mut out = b"{\"name\":".to_vec();
         write_text(&mut out, definition.name);
         out.extend_from_slice(format!(",\"version\":{},\"columns\":", definition.version).as_bytes());
         let columns: Vec<Value> = self.table.columns.iter().map(Column::to_json).collect();
         out.extend_from_slice(Value::Array(columns).to_string().as_bytes());
         out.extend_from_slice(b",\"rows\":[");
-        let batch = self.table.batch()?;
         for row in 0..batch.num_rows() {
-            out.extend_from_slice(if row > 0 { b",[" } else { b"[" });
-            for (index, column) in batch.columns().iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_value(&mut out, column, row);
+            if row > 0 {
+                out.push(b',');
             }
-            out.push(b']');
+            write_array(&mut out, batch, row);
         }
         let rest = format!(
             "],\"params\":{},\"n_open\":{},\"n_unknown\":{}",
@@ -66,7 +61,13 @@ impl Answer {
             json!(self.unknown)
         );
         out.extend_from_slice(rest.as_bytes());
-        Ok(out)
+        out
+    }
+
+    /// It is another one from this time on, if not earlier.
+    pub fn no_later_than(mut self, changes_at: Option<Micros>) -> Answer {
+        self.changes_at = [self.changes_at, changes_at].into_iter().flatten().min();
+        self
     }
 
     /// The whole body, read at this moment.

@@ -45,6 +45,16 @@ impl Bucket {
         })
     }
 
+    /// No such interval is shorter, in microseconds, but where a change of the clocks cuts one.
+    pub fn least(self) -> Micros {
+        const DAY: Micros = 23 * 60 * MINUTE;
+        self.step().unwrap_or(match self {
+            Bucket::Week => 7 * DAY,
+            Bucket::Month => 28 * DAY,
+            _ => DAY,
+        })
+    }
+
     fn step(self) -> Option<Micros> {
         match self {
             Bucket::Quarter => Some(15 * MINUTE),

@@ -1,7 +1,9 @@
 //! One call as reports see it, from a file or from memory.
 
-use arrow::array::{Array, AsArray, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::array::{
+    Array, ArrowPrimitiveType, AsArray, Int64Array, ListArray, PrimitiveArray, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
 use trunklog_storage::archive::FreshCall;
 use trunklog_storage::call::LegRow;
 use trunklog_storage::event::{Micros, Source};
@@ -158,11 +160,7 @@ fn text(column: Option<&StringArray>, row: usize) -> Option<&str> {
     column.filter(|column| column.is_valid(row)).map(|column| column.value(row))
 }
 
-fn time(column: Option<&TimestampMicrosecondArray>, row: usize) -> Option<Micros> {
-    column.filter(|column| column.is_valid(row)).map(|column| column.value(row))
-}
-
-fn whole(column: Option<&Int64Array>, row: usize) -> Option<i64> {
+fn number<T: ArrowPrimitiveType>(column: Option<&PrimitiveArray<T>>, row: usize) -> Option<T::Native> {
     column.filter(|column| column.is_valid(row)).map(|column| column.value(row))
 }
 
@@ -197,20 +195,17 @@ impl<'a> CallColumns<'a> {
         let times = ["started_at", "answered_at", "ended_at", "last_received_at"];
         let wholes = ["ring_ms", "talk_ms", "queue_ms", "cause_q850", "transfers"];
         CallColumns {
-            texts: texts.map(|name| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>())),
-            times: times.map(|name| {
-                batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
-            }),
-            wholes: wholes
-                .map(|name| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>())),
+            texts: texts.map(|name| batch.column_by_name(name)?.as_string_opt()),
+            times: times.map(|name| batch.column_by_name(name)?.as_primitive_opt()),
+            wholes: wholes.map(|name| batch.column_by_name(name)?.as_primitive_opt()),
         }
     }
 
     /// One call.
     pub fn call(&self, row: usize, legs: Option<&'a LegColumns<'a>>) -> Call<'a> {
         let texts = self.texts.map(|column| text(column, row));
-        let times = self.times.map(|column| time(column, row));
-        let wholes = self.wholes.map(|column| whole(column, row));
+        let times = self.times.map(|column| number(column, row));
+        let wholes = self.wholes.map(|column| number(column, row));
         Call {
             tenant: texts[0].unwrap_or_default(),
             call_id: texts[1].unwrap_or_default(),
@@ -257,13 +252,10 @@ impl<'a> LegColumns<'a> {
         let fields = list.values().as_struct_opt()?;
         Some(LegColumns {
             list,
-            texts: ["direction", "disposition"]
-                .map(|name| fields.column_by_name(name).and_then(|column| column.as_string_opt::<i32>())),
-            times: ["started_at", "ringing_at", "answered_at"].map(|name| {
-                fields.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
-            }),
-            wholes: ["talk_ms", "cause_q850"]
-                .map(|name| fields.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>())),
+            texts: ["direction", "disposition"].map(|name| fields.column_by_name(name)?.as_string_opt()),
+            times: ["started_at", "ringing_at", "answered_at"]
+                .map(|name| fields.column_by_name(name)?.as_primitive_opt()),
+            wholes: ["talk_ms", "cause_q850"].map(|name| fields.column_by_name(name)?.as_primitive_opt()),
         })
     }
 
@@ -277,11 +269,11 @@ impl<'a> LegColumns<'a> {
         Leg {
             direction: text(self.texts[0], at).unwrap_or_default(),
             disposition: text(self.texts[1], at).unwrap_or_default(),
-            started_at: time(self.times[0], at),
-            ringing_at: time(self.times[1], at),
-            answered_at: time(self.times[2], at),
-            talk_ms: whole(self.wholes[0], at),
-            cause_q850: whole(self.wholes[1], at),
+            started_at: number(self.times[0], at),
+            ringing_at: number(self.times[1], at),
+            answered_at: number(self.times[2], at),
+            talk_ms: number(self.wholes[0], at),
+            cause_q850: number(self.wholes[1], at),
         }
     }
 }

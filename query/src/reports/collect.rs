@@ -19,7 +19,6 @@ use crate::error::QueryError;
 const FILES_AT_ONCE: usize = 2;
 
 /// One snapshot, for one tenant or all.
-#[derive(Clone)]
 pub(crate) struct Collector {
     /// What is read.
     pub snapshot: Snapshot,
@@ -55,11 +54,8 @@ impl Collector {
     ) -> Result<F::Partial, QueryError> {
         let files = self.snapshot.files(F::TABLE).await?;
         let mut total = family.begin();
-        let pieces = stream::iter(files).map(|file| {
-            let (collector, family, shape) = (self.clone(), Arc::clone(family), Arc::clone(shape));
-            async move { collector.file(&family, &shape, file, within).await }
-        });
-        let mut pieces = pieces.buffered(FILES_AT_ONCE);
+        let pieces = stream::iter(files).map(|file| self.file(family, shape, file, within));
+        let mut pieces = std::pin::pin!(pieces.buffered(FILES_AT_ONCE));
         while let Some(piece) = pieces.next().await {
             let Some(piece) = piece? else { continue };
             if let Some(partial) = piece.value.downcast_ref::<F::Partial>() {
@@ -79,14 +75,7 @@ impl Collector {
         file: StoredFile,
         within: Interval,
     ) -> Result<Option<Piece>, QueryError> {
-        let footer = match self.partials.footer(file.path()) {
-            Some(footer) => footer,
-            None => {
-                let footer = Arc::new(Footer::of(&file).await?);
-                self.partials.put_footer(file.path(), Arc::clone(&footer));
-                footer
-            }
-        };
+        let footer = self.footer(&file).await?;
         let part = match footer.relation(family.basis(), within) {
             Relation::Outside => return Ok(None),
             Relation::Inside => None,
@@ -99,15 +88,27 @@ impl Collector {
             path: file.path().to_owned(),
             within: part,
         };
-        let known = self
-            .partials
-            .get(&key)
-            .filter(|piece| piece.superseded == superseded && piece.changes_at.is_none_or(|at| at >= self.now));
+        let known = self.partials.get(&key);
+        let known = known.filter(|piece| piece.superseded == superseded && piece.holds(self.now));
         if known.is_some() {
             return Ok(known);
         }
         let within = part.unwrap_or(Interval::ALWAYS);
         self.read(family, Wanted { file, footer, key, superseded, within }).await.map(Some)
+    }
+
+    fn remembered<T: Send + Sync + 'static>(&self, key: &PieceKey) -> Option<Arc<T>> {
+        self.partials.get(key)?.value.downcast().ok()
+    }
+
+    async fn footer(&self, file: &StoredFile) -> Result<Arc<Footer>, QueryError> {
+        let key = PieceKey::Footer(file.path().to_owned());
+        if let Some(footer) = self.remembered(&key) {
+            return Ok(footer);
+        }
+        let footer = Arc::new(Footer::of(file).await?);
+        self.partials.put(key, Piece::of_file(Arc::clone(&footer) as _), footer.bytes());
+        Ok(footer)
     }
 
     /// Ids in this file that memory supersedes, sorted.
@@ -120,16 +121,13 @@ impl Collector {
             return Ok(Arc::from([]));
         }
         let key = PieceKey::Ids(file.path().to_owned());
-        let known = self.partials.get(&key).and_then(|piece| piece.value.downcast::<Vec<u64>>().ok());
-        let ids = match known {
+        let ids = match self.remembered::<Vec<u64>>(&key) {
             Some(ids) => ids,
             None => {
                 let (file, footer) = (file.clone(), Arc::clone(footer));
                 let read = async move { ids_in(&file, &footer, F::TABLE).await };
                 let ids = Arc::new(self.apart(read).await?);
-                let value = Arc::clone(&ids);
-                let bytes = ids.len() * size_of::<u64>();
-                self.partials.put(key, Piece { value, superseded: Arc::from([]), changes_at: None }, bytes);
+                self.partials.put(key, Piece::of_file(Arc::clone(&ids) as _), ids.len() * size_of::<u64>());
                 ids
             }
         };
@@ -152,7 +150,7 @@ impl Collector {
         };
         let partial = self.apart(read).await?;
         let (bytes, changes_at) = (family.bytes(&partial), family.changes_at(&partial));
-        let piece = Piece { value: Arc::new(partial), superseded, changes_at };
+        let piece = Piece { value: Arc::new(partial), superseded, made_at: self.now, changes_at };
         self.partials.put(key, piece.clone(), bytes);
         Ok(piece)
     }

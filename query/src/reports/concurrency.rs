@@ -14,6 +14,7 @@ use super::table::{Cell, Column, StaticColumn, Table, Type, column};
 /// The column of `concurrency`.
 pub(crate) const PEAK: StaticColumn =
     column("peak", Type::Whole, Some("calls"), "peak/1", "highest number of calls at one time");
+
 /// The question of how many calls there are at most in each bucket.
 pub(crate) struct Concurrency {
     bucket: Bucket,

@@ -48,8 +48,7 @@ pub(crate) struct Traffics {
 impl Erlang {
     /// The question of this request.
     pub fn of(request: &Request) -> Erlang {
-        let sliding = request.options.choice("method") == "sliding15";
-        let bucket = request.bucket().unwrap_or(if sliding { Bucket::Quarter } else { Bucket::Hour });
+        let bucket = request.bucket().or_else(|| request.pieces()).unwrap_or(Bucket::Hour);
         Erlang { bucket, calendar: request.calendar, group_by: request.group_by.clone() }
     }
 

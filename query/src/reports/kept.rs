@@ -1,7 +1,6 @@
 //! The recordings themselves, beside the calls that have some: how many, how long, how large.
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::array::RecordBatch;
 use serde_json::{Map, Value, json};
 use trunklog_storage::archive::{Snapshot, StoredTable};
 use trunklog_storage::event::{Micros, format_time};
@@ -11,6 +10,7 @@ use super::dimension::{Dimension, Filters};
 use super::family::{Basis, Family, Keep};
 use super::request::Request;
 use crate::error::QueryError;
+use crate::row::Row;
 
 /// What recordings come to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,41 +50,30 @@ impl Stored {
     }
 
     fn add(&self, totals: &mut Totals, batch: &RecordBatch, keep: &Keep, within: Interval) {
-        let text = |name: &str, row: usize| {
-            let column = batch.column_by_name(name)?.as_string_opt::<i32>()?;
-            column.is_valid(row).then(|| column.value(row))
-        };
-        let whole = |name: &str, row: usize| {
-            let column = batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()?;
-            column.is_valid(row).then(|| column.value(row))
-        };
-        let received = batch.column_by_name("received_at");
-        let received = received.and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
-        let Some(received) = received else { return };
-        for row in keep.rows(batch, "recording_id") {
-            if received.is_null(row) || !within.contains(received.value(row)) {
-                continue;
-            }
-            let accepted = self.filters.0.iter().all(|(dimension, values)| {
-                let columns: &[&str] = match dimension {
-                    Dimension::Number => &["from_number", "to_number"],
-                    Dimension::Endpoint => &["endpoint"],
-                    _ => &["source"],
-                };
-                let mut found = columns.iter().filter_map(|name| text(name, row));
-                found.any(|found| values.iter().any(|value| value == found))
-            });
-            if !accepted {
+        for row in keep.rows(batch, "recording_id").map(|at| Row { batch, at }) {
+            let Some(received_at) = row.time("received_at").filter(|at| within.contains(*at)) else { continue };
+            if !self.accepts(row) {
                 continue;
             }
             totals.recordings += 1;
-            totals.without_call += u64::from(text("call_id", row).is_none());
-            totals.damaged += u64::from(text("status", row) == Some("damaged"));
-            totals.bytes = totals.bytes.saturating_add(whole("bytes", row).unwrap_or_default());
-            totals.duration_ms = totals.duration_ms.saturating_add(whole("duration_ms", row).unwrap_or_default());
-            let at = Some(received.value(row));
-            totals.oldest = [totals.oldest, at].into_iter().flatten().min();
+            totals.without_call += u64::from(row.text("call_id").is_none());
+            totals.damaged += u64::from(row.text("status") == Some("damaged"));
+            totals.bytes = totals.bytes.saturating_add(row.whole("bytes").unwrap_or_default());
+            totals.duration_ms = totals.duration_ms.saturating_add(row.whole("duration_ms").unwrap_or_default());
+            totals.oldest = [totals.oldest, Some(received_at)].into_iter().flatten().min();
         }
+    }
+
+    fn accepts(&self, row: Row<'_>) -> bool {
+        self.filters.0.iter().all(|(dimension, values)| {
+            let columns: &[&str] = match dimension {
+                Dimension::Number => &["from_number", "to_number"],
+                Dimension::Endpoint => &["endpoint"],
+                _ => &["source"],
+            };
+            let mut found = columns.iter().filter_map(|name| row.text(name));
+            found.any(|found| values.iter().any(|value| value == found))
+        })
     }
 }
 

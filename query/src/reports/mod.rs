@@ -36,14 +36,13 @@ mod polled;
 mod request;
 mod scan;
 mod service_level;
+mod summary;
 mod table;
 mod visit;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use compact_str::CompactString;
-use trunklog_storage::event::{Micros, format_time};
+use trunklog_storage::event::format_time;
 use trunklog_storage::fact::Decoder;
 
 use crate::error::QueryError;
@@ -60,7 +59,8 @@ use health::Ingest;
 use kept::Stored;
 use network::Network;
 use service_level::ServiceLevel;
-use table::{Cell, Column};
+use summary::with_previous;
+use table::Column;
 
 pub(crate) use answer::Answer;
 pub(crate) use catalogue::to_json as catalogue_json;
@@ -68,11 +68,11 @@ pub(crate) use collect::Collector;
 pub(crate) use definitions::REPORTS;
 pub(crate) use partials::Partials;
 pub(crate) use polled::{Polled, Question, Served, once};
-pub(crate) use request::{Pairs, Request};
+pub(crate) use request::Request;
 pub(crate) use table::schema_of;
 
 /// One computation: a question with what it is asked of.
-pub(crate) struct Computation<'a> {
+struct Computation<'a> {
     request: &'a Request,
     collector: Collector,
     decoder: &'a Arc<dyn Decoder>,
@@ -95,16 +95,6 @@ pub(crate) fn columns(request: &Request) -> Vec<Column> {
         Report::Recordings => Coverage::columns(request),
         Report::IngestHealth => health::COLUMNS.map(Column::from).to_vec(),
     }
-}
-
-/// The columns after the groups' once more, for the period before.
-fn with_previous(mut columns: Vec<Column>, groups: usize) -> Vec<Column> {
-    let previous: Vec<Column> = columns[groups..]
-        .iter()
-        .map(|column| Column { name: format!("previous_{}", column.name), ..column.clone() })
-        .collect();
-    columns.extend(previous);
-    columns
 }
 
 /// Computes the answer to a question at one snapshot.
@@ -206,35 +196,4 @@ impl Computation<'_> {
         answer.params.insert("previous_until".into(), format_time(earlier.interval.until).into());
         Ok(changes.into_iter().fold(answer, Answer::no_later_than))
     }
-}
-
-impl Answer {
-    /// It is another one from this time on, if not earlier.
-    fn no_later_than(mut self, changes_at: Option<Micros>) -> Answer {
-        self.changes_at = [self.changes_at, changes_at].into_iter().flatten().min();
-        self
-    }
-
-    /// Puts the values of the period before beside those of the same group; a group that only one of both has is empty
-    /// in the other.
-    fn put_beside(&mut self, previous: &Answer, groups: usize) {
-        let empty = common::Common::default().cells();
-        let rows = previous.table.rows.iter();
-        let mut earlier: BTreeMap<Vec<Option<CompactString>>, &[Cell]> =
-            rows.map(|row| (texts(&row[..groups]), &row[groups..])).collect();
-        for row in &mut self.table.rows {
-            let values = earlier.remove(&texts(&row[..groups])).unwrap_or(&empty).to_vec();
-            row.extend(values);
-        }
-        // In the order in which they stand there.
-        let gone = previous.table.rows.iter().map(|row| row.split_at(groups));
-        let gone = gone.filter(|(group, _)| earlier.contains_key(&texts(group)));
-        self.table.rows.extend(gone.map(|(group, values)| [group, &empty, values].concat()));
-        self.table.columns = with_previous(std::mem::take(&mut self.table.columns), groups);
-    }
-}
-
-/// The texts of a group.
-fn texts(group: &[Cell]) -> Vec<Option<CompactString>> {
-    group.iter().map(|cell| if let Cell::Text(text) = cell { Some(text.clone()) } else { None }).collect()
 }

@@ -9,16 +9,15 @@ use parking_lot::Mutex;
 use trunklog_storage::event::Micros;
 
 use super::calendar::Interval;
-use super::scan::Footer;
 
 /// All that is remembered takes no more than about so many bytes.
 const MOST_BYTES: usize = 192 << 20;
-/// Ends of files that are remembered.
-const MOST_FOOTERS: usize = 4096;
 
 /// What a piece is of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PieceKey {
+    /// The end of a file.
+    Footer(String),
     /// The sorted hashes of the ids in a file.
     Ids(String),
     /// What the rows of a file come to that count for this tenant; those within the interval, or all.
@@ -28,12 +27,26 @@ pub(crate) enum PieceKey {
 /// What a file contributes, without the rows that are superseded.
 #[derive(Clone)]
 pub(crate) struct Piece {
-    /// The partial result, or the ids.
+    /// The partial result, the end, or the ids.
     pub value: Arc<dyn Any + Send + Sync>,
     /// Ids that are left out, sorted.
     pub superseded: Arc<[Arc<str>]>,
+    /// As of when it was computed; before then it may have been another one.
+    pub made_at: Micros,
     /// From then on it is another one.
     pub changes_at: Option<Micros>,
+}
+
+impl Piece {
+    /// What is true of a file whatever the question, and for ever.
+    pub fn of_file(value: Arc<dyn Any + Send + Sync>) -> Piece {
+        Piece { value, superseded: Arc::from([]), made_at: Micros::MIN, changes_at: None }
+    }
+
+    /// Whether it holds at this time.
+    pub fn holds(&self, at: Micros) -> bool {
+        self.made_at <= at && self.changes_at.is_none_or(|changes_at| changes_at >= at)
+    }
 }
 
 struct Remembered {
@@ -53,7 +66,6 @@ struct Memory {
 #[derive(Default)]
 pub(crate) struct Partials {
     memory: Mutex<Memory>,
-    footers: Mutex<HashMap<String, Arc<Footer>>>,
 }
 
 impl Partials {
@@ -81,20 +93,6 @@ impl Partials {
         }
         metrics::gauge!("trunklog_report_memory_bytes").set(memory.bytes as f64);
     }
-
-    /// The end of this file, if it is remembered.
-    pub fn footer(&self, path: &str) -> Option<Arc<Footer>> {
-        self.footers.lock().get(path).cloned()
-    }
-
-    /// Remembers the end of a file.
-    pub fn put_footer(&self, path: &str, footer: Arc<Footer>) {
-        let mut footers = self.footers.lock();
-        if footers.len() >= MOST_FOOTERS {
-            footers.clear();
-        }
-        footers.insert(path.to_owned(), footer);
-    }
 }
 
 impl Memory {
@@ -119,7 +117,7 @@ mod tests {
     #[test]
     fn what_was_not_used_for_longest_is_forgotten() {
         let partials = Partials::default();
-        let piece = Piece { value: Arc::new(()), superseded: Arc::from([]), changes_at: None };
+        let piece = Piece::of_file(Arc::new(()));
         let key = |number: usize| PieceKey::Ids(number.to_string());
         for number in 0..100 {
             partials.put(key(number), piece.clone(), MOST_BYTES / 50);

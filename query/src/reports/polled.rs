@@ -10,7 +10,7 @@ use axum::http::HeaderValue;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use trunklog_storage::event::{Micros, Offset, now};
+use trunklog_storage::event::{Micros, Offset, hex, now};
 
 use super::answer::Answer;
 use super::definition::Definition;
@@ -56,11 +56,11 @@ pub(crate) struct Served {
 
 impl Body {
     fn new(definition: &Definition, answer: &Answer, as_of: AsOf) -> Result<Body, QueryError> {
-        let content = answer.body(definition)?;
+        let batch = answer.table.batch()?;
+        let content = answer.body(definition, &batch);
         let hash = Sha256::digest(&content).into();
         let json = Answer::close(content, as_of).into();
-        let (batch, changes_at) = (answer.table.batch()?, answer.changes_at);
-        Ok(Body { content: hash, batch, json, as_of, changes_at, encoded: Mutex::default() })
+        Ok(Body { content: hash, batch, json, as_of, changes_at: answer.changes_at, encoded: Mutex::default() })
     }
 }
 
@@ -107,10 +107,6 @@ impl Served {
     fn is_past(&self, now: Micros) -> bool {
         self.body.changes_at.is_some_and(|at| at < now)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A question that may be asked again, with the answer of last time.
@@ -206,7 +202,7 @@ impl Polled {
         Some(found)
     }
 
-    /// The question, perhaps asked before; `url` asks it.
+    /// The question, perhaps asked before; `url` asks it, and nothing else with it.
     pub fn question(&self, access: &Access, request: &Request, url: Option<String>) -> Arc<Question> {
         let question = {
             let (mut questions, key) = (self.questions.lock(), request.key());
@@ -222,7 +218,9 @@ impl Polled {
         };
         if let Some(url) = url {
             let mut urls = self.urls.lock();
-            urls.entry(url).or_default().push(Arc::clone(&question));
+            let of_url = urls.entry(url).or_default();
+            of_url.retain(|other| other.access != *access);
+            of_url.push(Arc::clone(&question));
             make_room(&mut urls);
         }
         question

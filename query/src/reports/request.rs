@@ -7,11 +7,13 @@ use serde_json::{Map, Value, json};
 use trunklog_storage::event::{format_time, parse_time};
 
 use super::calendar::{Bucket, Calendar, Interval};
-use super::definition::{Definition, Groups};
+use super::definition::{Definition, Groups, Report};
 use super::definitions;
 use super::dimension::{DIMENSIONS, Dimension, Filters};
 use super::options::Options;
+use super::part::Part;
 use crate::error::QueryError;
+use crate::parameters::Parameters;
 
 /// To which interval a call belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,31 +40,14 @@ pub(crate) struct Request {
     pub options: Options,
 }
 
-/// Names and values, as they came.
-#[derive(Debug, Default)]
-pub(crate) struct Pairs(pub Vec<(String, String)>);
-
-impl Pairs {
-    fn all(&mut self, name: &str) -> Vec<String> {
-        self.0.extract_if(.., |(other, _)| other == name).map(|(_, value)| value).collect()
-    }
-
-    fn one(&mut self, name: &str) -> Result<Option<String>, QueryError> {
-        let mut values = self.all(name);
-        if values.len() > 1 {
-            return Err(QueryError::parameter(name, format!("`{name}` stands more than once")));
-        }
-        Ok(values.pop())
-    }
-
-    fn time(&mut self, name: &str) -> Result<i64, QueryError> {
-        let text = self.one(name)?.ok_or_else(|| QueryError::parameter(name, format!("`{name}` is missing")))?;
-        let wrong = || {
-            let hint = if text.contains(' ') { "; write `+` in a URL as `%2B`" } else { "" };
-            QueryError::parameter(name, format!("`{text}` is no RFC 3339 time{hint}"))
-        };
-        parse_time(&text).ok_or_else(wrong)
-    }
+fn time(parameters: &mut Parameters, name: &str) -> Result<i64, QueryError> {
+    let missing = || QueryError::parameter(name, format!("`{name}` is missing"));
+    let text = parameters.one(name)?.ok_or_else(missing)?;
+    let wrong = || {
+        let hint = if text.contains(' ') { "; write `+` in a URL as `%2B`" } else { "" };
+        QueryError::parameter(name, format!("`{text}` is no RFC 3339 time{hint}"))
+    };
+    parse_time(&text).ok_or_else(wrong)
 }
 
 impl Request {
@@ -70,31 +55,28 @@ impl Request {
     ///
     /// # Errors
     /// `Parameter` with the name of the first one that is wrong.
-    pub fn parse(name: &str, mut pairs: Pairs) -> Result<Request, QueryError> {
-        let version = pairs.one("version")?;
+    pub fn parse(name: &str, mut parameters: Parameters) -> Result<Request, QueryError> {
+        let version = parameters.one("version")?;
         let definition = definitions::find(name, version.as_deref())?;
-        let zone = pairs.one("tz")?.unwrap_or_else(|| "UTC".to_owned());
+        let zone = parameters.one("tz")?.unwrap_or_else(|| "UTC".to_owned());
         let zone: Tz = zone
             .parse()
             .map_err(|_| QueryError::parameter("tz", format!("`{zone}` is no time zone of the IANA database")))?;
-        let interval = Interval { from: pairs.time("from")?, until: pairs.time("until")? };
+        let interval = Interval { from: time(&mut parameters, "from")?, until: time(&mut parameters, "until")? };
         if interval.until < interval.from {
             return Err(QueryError::parameter("until", "`until` is before `from`"));
         }
-        let group_by = Dimension::parse_all(&pairs.all("group_by"))?;
+        let group_by = Dimension::parse_all(&parameters.all("group_by"))?;
         let mut filters = Filters::default();
         for dimension in DIMENSIONS {
-            let mut values = pairs.all(dimension.name());
+            let mut values = parameters.all(dimension.name());
             if !values.is_empty() {
                 values.sort();
                 filters.0.push((dimension, values));
             }
         }
-        let options = Options::take(definition.parameters, |name| pairs.one(name))?;
-        if let Some((name, _)) = pairs.0.into_iter().next() {
-            let detail = format!("the report `{}` has no parameter `{name}`", definition.name);
-            return Err(QueryError::parameter(name, detail));
-        }
+        let options = Options::take(definition.parameters, |name| parameters.one(name))?;
+        parameters.nothing_left()?;
         if definition.groups == Groups::SourceOnly {
             let other = |dimension: &Dimension| *dimension != Dimension::Source;
             let detail =
@@ -123,21 +105,26 @@ impl Request {
         }
     }
 
-    /// An interval of more buckets is a mistake, and its answer would be of no use.
+    /// An interval of more pieces is a mistake, and its answer would be of no use.
     fn check_size(&self) -> Result<(), QueryError> {
-        const MOST: usize = 100_000;
-        let Some(bucket) = self.bucket() else { return Ok(()) };
-        let shortest = match bucket {
-            Bucket::Quarter => 900_000_000,
-            Bucket::Half => 1_800_000_000,
-            _ => 3_600_000_000_i64,
-        };
-        let most = (self.interval.until.saturating_sub(self.interval.from) / shortest).cast_unsigned();
-        if bucket <= Bucket::Hour && most > MOST as u64 {
-            let name = self.options.choice("bucket");
-            return Err(QueryError::parameter("bucket", format!("the interval has over {MOST} buckets of `{name}`")));
+        const MOST: i64 = 100_000;
+        let Some(finest) = self.bucket().or_else(|| self.pieces()) else { return Ok(()) };
+        if self.interval.until.saturating_sub(self.interval.from) / finest.least() > MOST {
+            let parameter = if self.bucket().is_some() { "bucket" } else { "until" };
+            let detail = format!("the interval has over {MOST} pieces; ask for a shorter one, or for longer buckets");
+            return Err(QueryError::parameter(parameter, detail));
         }
         Ok(())
+    }
+
+    /// The pieces that a report without the parameter `bucket` cuts time into.
+    pub fn pieces(&self) -> Option<Bucket> {
+        match self.definition.kind {
+            Report::Counts(counts) if counts.parts.contains(&Part::WeekdayAndHour) => Some(Bucket::Hour),
+            Report::BusyHour if self.options.choice("method") == "sliding15" => Some(Bucket::Quarter),
+            Report::BusyHour => Some(Bucket::Hour),
+            _ => None,
+        }
     }
 
     /// The pieces that time is cut into, if the report has that parameter.

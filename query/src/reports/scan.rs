@@ -22,6 +22,19 @@ const BATCH_ROWS: usize = 8192;
 /// The end of a file: its columns, and what is known of the values in them.
 pub(crate) struct Footer {
     metadata: ArrowReaderMetadata,
+    times: [(&'static str, Range); 4],
+}
+
+/// The times by which rows count, in one table or another.
+const TIMES: [&str; 4] = ["started_at", "answered_at", "ended_at", "received_at"];
+
+/// The first and the last value of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Range {
+    Unknown,
+    /// It has no values.
+    Empty,
+    Between(Micros, Micros),
 }
 
 /// How a file lies to an interval.
@@ -38,7 +51,14 @@ pub(crate) enum Relation {
 impl Footer {
     /// Reads it.
     pub async fn of(file: &StoredFile) -> Result<Footer, QueryError> {
-        Ok(Footer { metadata: file.footer().await? })
+        let mut footer = Footer { metadata: file.footer().await?, times: TIMES.map(|name| (name, Range::Unknown)) };
+        footer.times = TIMES.map(|name| (name, footer.range(name)));
+        Ok(footer)
+    }
+
+    /// Bytes of memory, about.
+    pub fn bytes(&self) -> usize {
+        size_of::<Footer>() + self.metadata.metadata().memory_size()
     }
 
     fn groups(&self) -> &[RowGroupMetaData] {
@@ -50,38 +70,37 @@ impl Footer {
         columns.enumerate().find(|(_, column)| column.path().string() == name).map(|(index, _)| index)
     }
 
-    /// The first and the last value; `Ok(None)` if there is none, `Err` if it is not known.
-    fn times(&self, name: &str) -> Result<Option<(Micros, Micros)>, ()> {
-        let column = self.column(name).ok_or(())?;
-        let mut ends: Option<(Micros, Micros)> = None;
+    fn range(&self, name: &str) -> Range {
+        let Some(column) = self.column(name) else { return Range::Unknown };
+        let mut range = Range::Empty;
         for group in self.groups() {
-            let chunk = group.column(column);
-            match chunk.statistics() {
-                Some(Statistics::Int64(values)) => match (values.min_opt(), values.max_opt()) {
-                    (Some(min), Some(max)) => {
-                        ends = Some(ends.map_or((*min, *max), |(first, last)| (first.min(*min), last.max(*max))));
-                    }
-                    _ if values.null_count_opt() == Some(group.num_rows().cast_unsigned()) => {}
-                    _ => return Err(()),
-                },
-                _ => return Err(()),
-            }
+            let Some(Statistics::Int64(values)) = group.column(column).statistics() else { return Range::Unknown };
+            range = match (values.min_opt(), values.max_opt(), range) {
+                (Some(min), Some(max), Range::Between(first, last)) => Range::Between(first.min(*min), last.max(*max)),
+                (Some(min), Some(max), _) => Range::Between(*min, *max),
+                _ if values.null_count_opt() == Some(group.num_rows().cast_unsigned()) => range,
+                _ => return Range::Unknown,
+            };
         }
-        Ok(ends)
+        range
+    }
+
+    fn times(&self, name: &str) -> Range {
+        self.times.iter().find(|(known, _)| *known == name).map_or(Range::Unknown, |(_, range)| *range)
     }
 
     /// How the file's rows lie to the interval.
     pub fn relation(&self, basis: Basis, within: Interval) -> Relation {
         match basis {
             Basis::Within(name) => match self.times(name) {
-                Ok(None) => Relation::Outside,
-                Ok(Some((first, last))) if last < within.from || first >= within.until => Relation::Outside,
-                Ok(Some((first, last))) if first >= within.from && last < within.until => Relation::Inside,
+                Range::Empty => Relation::Outside,
+                Range::Between(first, last) if last < within.from || first >= within.until => Relation::Outside,
+                Range::Between(first, last) if first >= within.from && last < within.until => Relation::Inside,
                 _ => Relation::Across,
             },
             Basis::Since(name) => match self.times(name) {
-                Ok(None) => Relation::Outside,
-                Ok(Some((_, last))) if last < within.from => Relation::Outside,
+                Range::Empty => Relation::Outside,
+                Range::Between(_, last) if last < within.from => Relation::Outside,
                 _ => Relation::Inside,
             },
             Basis::Overlap => self.overlap(within),
@@ -89,12 +108,13 @@ impl Footer {
     }
 
     fn overlap(&self, within: Interval) -> Relation {
-        let (Ok(started), Ok(ended)) = (self.times("started_at"), self.times("ended_at")) else {
-            return Relation::Across;
-        };
-        let Some((first, last)) = started else { return Relation::Outside };
         // Calls without an end count when they began within.
-        let end = ended.map_or(last, |(_, end)| end.max(last));
+        let (first, last, end) = match (self.times("started_at"), self.times("ended_at")) {
+            (Range::Empty, _) => return Relation::Outside,
+            (Range::Between(first, last), Range::Empty) => (first, last, last),
+            (Range::Between(first, last), Range::Between(_, end)) => (first, last, end.max(last)),
+            _ => return Relation::Across,
+        };
         if first >= within.until || end < within.from {
             Relation::Outside
         } else if first >= within.from && end <= within.until && last < within.until {

@@ -16,9 +16,9 @@ use super::QueryState;
 use super::event::{can_belong, decode, to_json};
 use super::parameters::{Common, Parameters};
 use super::problem::Problem;
-use super::rows::Row;
 use crate::error::QueryError;
 use crate::format::json::{write_members, write_object, write_text};
+use crate::row::Row;
 use crate::session::Session;
 
 const CALL: &str = "SELECT * FROM calls WHERE call_id = $1";

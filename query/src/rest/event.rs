@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use trunklog_storage::event::{Event, Source, format_time};
 use trunklog_storage::fact::{CallRef, Decoded, Decoder, decode_safely};
 
-use super::rows::Row;
+use crate::row::Row;
 
 /// The message, as far as the table keeps it.
 pub(super) fn message(row: Row<'_>) -> Option<Event> {

@@ -14,9 +14,9 @@ use super::call::json_body;
 use super::cursor::{Cursor, binding};
 use super::parameters::{Common, Parameters};
 use super::problem::Problem;
-use super::rows::Row;
 use crate::error::QueryError;
 use crate::format::json::{write_object, write_text};
+use crate::row::Row;
 use crate::session::Session;
 
 const LIMIT: usize = 100;

@@ -11,7 +11,6 @@ mod parameters;
 mod problem;
 pub mod recordings;
 mod reports;
-mod rows;
 mod sql;
 mod stream;
 

@@ -27,7 +27,7 @@ use crate::engine::Access;
 use crate::error::QueryError;
 use crate::format::{Format, negotiate};
 use crate::moment::Moment;
-use crate::reports::{Pairs, Question, Request as Asked, Served, catalogue_json};
+use crate::reports::{Question, Request as Asked, Served, catalogue_json};
 
 /// What is answered may be kept, but must be asked for again.
 const CACHING: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -99,10 +99,12 @@ impl Form {
             (Some(only), None) => only.to_owned(),
             (Some(first), Some(second)) => [first, second].into_iter().chain(accepted).collect::<Vec<_>>().join(","),
         };
-        if accept.split([',', ';']).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")) {
-            return Ok(Form::Changes);
+        if let Some(format) = negotiate(Some(&accept)) {
+            return Ok(Form::Rows(format));
         }
-        negotiate(Some(&accept)).map(Form::Rows).ok_or_else(|| {
+        // Who takes rows as well gets these.
+        let streams = accept.split([',', ';']).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"));
+        streams.then_some(Form::Changes).ok_or_else(|| {
             let detail = "there are JSON, NDJSON, CSV, Arrow streams, Parquet and text/event-stream";
             Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "No such form", detail)
         })
@@ -120,22 +122,20 @@ enum Polling {
 impl Polling {
     fn of(state: &QueryState, name: &str, parts: &Parts) -> Result<Polling, Problem> {
         let url = parts.uri.path_and_query().map(|url| url.as_str()).unwrap_or_default();
+        let own = auth::access(auth::QUERY, state, &parts.headers, &parts.extensions, None)?;
         // What does not change from poll to poll need not be understood again.
-        let plain = !["tenant=", "min_offset=", "as_of="].iter().any(|name| url.contains(name));
-        if plain {
-            let access = auth::access(auth::QUERY, state, &parts.headers, &parts.extensions, None)?;
-            if let Some(question) = state.engine.polled().by_url(&access, url) {
-                return Ok(Polling::Again { question, min_offset: None, common: None });
-            }
+        if let Some(question) = state.engine.polled().by_url(&own, url) {
+            return Ok(Polling::Again { question, min_offset: None, common: None });
         }
         let mut parameters = Parameters::of(&parts.uri)?;
         let common = Common::take(state, parts, &mut parameters)?;
         let access = common.access.clone();
-        let request = Asked::parse(name, Pairs(parameters.sorted()))?;
+        let request = Asked::parse(name, parameters)?;
         if common.moment != Moment::Now {
             return Ok(Polling::Once { access, request: Box::new(request), moment: common.moment, common });
         }
-        let url = plain.then(|| url.to_owned());
+        let only_asks = common.min_offset.is_none() && access == own;
+        let url = only_asks.then(|| url.to_owned());
         let question = state.engine.polled().question(&access, &request, url);
         Ok(Polling::Again { question, min_offset: common.min_offset, common: Some(common) })
     }

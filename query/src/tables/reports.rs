@@ -14,7 +14,8 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::error::QueryError;
-use crate::reports::{Pairs, REPORTS, Request, columns, schema_of};
+use crate::parameters::Parameters;
+use crate::reports::{REPORTS, Request, columns, schema_of};
 use crate::session::Session;
 
 /// Gives a session the functions of all reports; they read what it reads.
@@ -50,9 +51,9 @@ impl TableFunctionImpl for Function {
         }
         let times = [("from", from), ("until", until)].map(|(name, time)| (name.to_owned(), time.clone()));
         let pairs = pairs.iter().map(|[name, value]| (name.clone(), value.clone()));
-        let pairs = Pairs(times.into_iter().chain(pairs).collect());
+        let parameters = Parameters::new(times.into_iter().chain(pairs).collect());
         let wrong = |error: QueryError| DataFusionError::Plan(format!("report_{}: {error}", self.report));
-        let request = Request::parse(self.report, pairs).map_err(wrong)?;
+        let request = Request::parse(self.report, parameters).map_err(wrong)?;
         let schema = schema_of(&columns(&request));
         Ok(Arc::new(Report { request, schema, session: Arc::clone(&self.session) }))
     }
@@ -97,10 +98,8 @@ impl TableProvider for Report {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let batch = self.session.report(&self.request).await.map_err(|error| match error {
-            QueryError::Limit { detail, .. } => DataFusionError::ResourcesExhausted(detail),
-            other => DataFusionError::External(Box::new(other)),
-        })?;
+        let batch = self.session.report(&self.request).await;
+        let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)))?;
         let source = MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema(), projection.cloned())?;
         Ok(source)
     }

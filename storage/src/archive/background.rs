@@ -11,7 +11,6 @@ use super::compact::Scope;
 use super::{Archive, Inner};
 use crate::error::{Context, Error};
 use crate::event::Offset;
-use crate::log::Log;
 use crate::priority::be_nice;
 
 /// Threads for reading and writing files. Each has a heap of its own, in which pages stay of what others freed: with the

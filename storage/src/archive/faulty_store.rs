@@ -14,7 +14,6 @@ use super::{Archive, ArchiveConfig, Message, TableHash};
 use crate::error::Error;
 use crate::event::{Event, Micros, Offset, Source};
 use crate::faults::{Fault, Faults, Operation, Rule};
-use crate::log::Log;
 use crate::sorted_map::SortedMap;
 
 /// Message `number`: 40 calls over and over, some messages delivered twice, some not understood.

@@ -11,7 +11,6 @@ use super::toy::Toy;
 use super::{Archive, Message};
 use crate::error::Error;
 use crate::event::Offset;
-use crate::log::Log;
 
 fn messages(numbers: std::ops::Range<u64>) -> Vec<Message> {
     numbers.map(|number| message(number, 0)).collect()

@@ -38,6 +38,7 @@ mod store;
 mod swap;
 mod tail;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,12 +47,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
+use crate::bucket::Bucket;
 use crate::error::Error;
 use crate::event::{Event, Offset};
 use crate::fact::{Decoded, Decoder, decode_safely};
 use crate::lake::WrapStore;
-use crate::log::{Batch, EmbeddedLog, Log, codec};
+use crate::lease::Lease;
+use crate::log::kafka::KafkaConfig;
+use crate::log::{Batch, Log, codec};
 use sequencer::Arrived;
 use store::Store;
 
@@ -129,6 +134,10 @@ pub struct ArchiveConfig {
     pub sort_bytes: usize,
     /// What stands between the tables and their files: tests put faults here.
     pub wrap_store: Option<WrapStore>,
+    /// Tables lie in it instead of in the data directory.
+    pub bucket: Option<Bucket>,
+    /// The log is a topic instead of files in the data directory.
+    pub kafka: Option<KafkaConfig>,
 }
 
 impl std::fmt::Debug for ArchiveConfig {
@@ -155,6 +164,8 @@ impl ArchiveConfig {
             overlay_calls: 20_000,
             sort_bytes: 128 << 20,
             wrap_store: None,
+            bucket: None,
+            kafka: None,
         }
     }
 }
@@ -183,7 +194,9 @@ pub struct Status {
 struct Inner {
     /// The fold and all it writes; what is not found here is found there.
     store: Store,
-    log: EmbeddedLog,
+    log: Box<dyn Log>,
+    /// On the tables, if they lie where others may write.
+    lease: Option<Arc<Lease>>,
     arrived: Arc<Mutex<Vec<Arrived>>>,
     visible: watch::Sender<Option<Offset>>,
     looked_up: Mutex<looked_up::LookedUp>,
@@ -259,6 +272,13 @@ struct Carry {
     duplicate: Arc<[AtomicBool]>,
 }
 
+/// Which messages came before in the same request.
+fn repeated(messages: &[Message]) -> Vec<bool> {
+    let mut seen = HashSet::new();
+    let key = |message: &Message| (message.event.tenant.clone(), message.event.source, message.decoded.fingerprint);
+    messages.iter().map(|message| !seen.insert(key(message))).collect()
+}
+
 /// Who appends, which is a matter of priority.
 #[derive(Clone, Copy, Debug)]
 enum Caller {
@@ -292,6 +312,7 @@ impl Archive {
             return Err(Error::Full("the tail has reached its limit and waits for the fold".into()));
         }
         let mut receipts = Vec::with_capacity(messages.len());
+        let repeated = (!inner.log.knows_duplicates()).then(|| repeated(&messages));
         let mut piece: Vec<(Bytes, Message)> = Vec::new();
         let mut bytes = 0;
         for message in messages {
@@ -306,6 +327,9 @@ impl Archive {
         if !piece.is_empty() {
             self.append_piece(piece, &mut receipts, caller).await?;
         }
+        for (receipt, repeated) in receipts.iter_mut().zip(repeated.into_iter().flatten()) {
+            receipt.duplicate = repeated;
+        }
         Ok(receipts)
     }
 
@@ -319,14 +343,15 @@ impl Archive {
         let quarantined: Vec<bool> = messages.iter().map(|message| message.decoded.error.is_some()).collect();
         let duplicate: Arc<[AtomicBool]> = messages.iter().map(|_| AtomicBool::new(false)).collect();
         let carry = Carry { messages, duplicate: Arc::clone(&duplicate) };
-        let first = self.inner.log.append(Batch { records, carry: Some(Box::new(carry)) }).await?;
+        let offsets = self.inner.log.append(Batch { records, carry: Some(Box::new(carry)) }).await?;
         match caller {
             Caller::Serving => self.inner.advance()?,
             Caller::Background => self.inner.advance_in_foreground().await?,
         }
-        receipts.extend(quarantined.into_iter().enumerate().map(|(index, quarantined)| Receipt {
-            offset: Offset(first.0 + index as u64),
-            duplicate: duplicate[index].load(Ordering::Acquire),
+        let placed = offsets.into_iter().zip(duplicate.iter());
+        receipts.extend(placed.zip(quarantined).map(|((offset, duplicate), quarantined)| Receipt {
+            offset,
+            duplicate: duplicate.load(Ordering::Acquire),
             quarantined,
         }));
         Ok(())
@@ -364,6 +389,11 @@ impl Archive {
         }
     }
 
+    /// Where tables lie, if not on the local disk.
+    pub fn bucket(&self) -> Option<&Bucket> {
+        self.inner.config.bucket.as_ref()
+    }
+
     /// What gives messages their meaning.
     pub fn decoder(&self) -> &Arc<dyn Decoder> {
         &self.inner.decoder
@@ -383,7 +413,15 @@ impl Archive {
         if let Some(background) = self.inner.background.lock().take() {
             background.end();
         }
+        if let Some(lease) = &self.inner.lease {
+            lease.release().await;
+        }
         folded.map(|_| ())
+    }
+
+    /// Cancelled when another node has taken the tables over: this one must end.
+    pub fn superseded(&self) -> CancellationToken {
+        self.inner.lease.as_ref().map(|lease| lease.lost()).unwrap_or_default()
     }
 }
 
@@ -444,6 +482,8 @@ mod faulty_log;
 mod faulty_store;
 #[cfg(test)]
 mod healing;
+#[cfg(test)]
+mod over_kafka;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -21,7 +21,9 @@ impl Archive {
             let messages = events.iter().map(|event| Message::new(event.clone(), self.decoder().as_ref())).collect();
             match self.append_from(messages, Caller::Background).await {
                 Ok(_) => return Ok(()),
-                Err(Error::Full(_) | Error::Busy) if tries.is_none_or(|tries| tried < tries) => {
+                Err(Error::Full(_) | Error::Busy | Error::Unavailable(_))
+                    if tries.is_none_or(|tries| tried < tries) =>
+                {
                     tried += 1;
                     tokio::time::sleep(PAUSE).await;
                 }

@@ -143,3 +143,6 @@ async fn files_of<S: State>(part: &Part<S>) -> Result<Vec<StoredFile>, Error> {
     });
     Ok(stored.collect())
 }
+
+#[cfg(test)]
+mod tests;

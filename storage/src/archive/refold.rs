@@ -21,7 +21,6 @@ use crate::event::Offset;
 use crate::fact::{Decoder, decode_safely};
 use crate::index::View;
 use crate::lake::{self, Place};
-use crate::log::Log;
 
 /// Calls and recordings in memory after which they are folded.
 const FOLDED_AT_ONCE: usize = 100_000;
@@ -89,7 +88,14 @@ impl Scratch {
         std::fs::create_dir_all(&tables).context(format!("making `{}`", tables.display()))?;
         let config = ArchiveConfig { data_dir: directory.to_owned(), ..inner.config.clone() };
         let state = Arc::new(inner.session.state());
-        let place = Place { directory: &tables, identity: inner.log.identity(), session: state, wrap: None };
+        let place = Place {
+            directory: &tables,
+            identity: inner.log.identity(),
+            session: state,
+            wrap: None,
+            bucket: None,
+            lease: None,
+        };
         let tables = Tables::open(&place, &directory.join("index")).await?;
         let sequencer = sequencer(&tables).await?;
         let store = Store {

@@ -23,7 +23,6 @@ use crate::event::{Offset, Source, now};
 use crate::fact::{DUPLICATE_WINDOW, Decoder};
 use crate::index::{Runs, View};
 use crate::lake;
-use crate::log::embedded::EmbeddedLog;
 use crate::log::{Log, codec};
 use crate::recording::RecordingState;
 use crate::rows::{PART, State};
@@ -214,7 +213,7 @@ pub(super) async fn catch_up(
     session: &SessionContext,
     restored: &mut Restored,
     tables: &mut Tables,
-    log: &EmbeddedLog,
+    log: &dyn Log,
     decoder: &dyn Decoder,
 ) -> Result<(), Error> {
     let Restored { sequencer, after } = restored;

@@ -20,7 +20,10 @@ use crate::error::{Context, Error};
 use crate::event::Offset;
 use crate::fact::Decoder;
 use crate::lake::{self, Place};
-use crate::log::embedded::EmbeddedLog;
+use crate::lease::Lease;
+use crate::log::claim::Claim;
+use crate::log::embedded::{EmbeddedLog, lock_directory};
+use crate::log::kafka::{KafkaConfig, KafkaLog};
 use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
 
 /// Of a long log so many halves of `fold_bytes` are folded at once: fewer files, fewer commits, fewer calls in parts, and
@@ -33,12 +36,7 @@ impl Archive {
     /// # Errors
     /// `Conflict` when another process has it, `Corrupt` when log and tables contradict each other.
     pub async fn open(config: ArchiveConfig, decoder: Arc<dyn Decoder>) -> Result<Archive, Error> {
-        let log = EmbeddedLog::open(LogConfig {
-            directory: config.data_dir.join("log"),
-            segment_bytes: config.segment_bytes,
-            queue_limit: config.queue_limit,
-            min_free_bytes: config.min_free_bytes,
-        })?;
+        let (log, lease) = open_log(&config).await?;
         let directory = config.data_dir.join("tables");
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
         crate::log_sync_directory(&config.data_dir)?;
@@ -60,12 +58,23 @@ impl Archive {
                 wrap(lake::local_files(), ""),
             );
         }
+        if let Some(bucket) = &config.bucket {
+            session.register_object_store(bucket.root(), bucket.whole());
+        }
         let state = Arc::new(session.state());
-        let wrap = config.wrap_store.clone();
-        let place = Place { directory: &directory, identity: log.identity(), session: state, wrap };
+        let (wrap, bucket) = (config.wrap_store.clone(), config.bucket.as_ref());
+        let place = Place {
+            directory: &directory,
+            identity: log.identity(),
+            session: state,
+            wrap,
+            bucket,
+            lease: lease.clone(),
+        };
         let mut tables = Tables::open(&place, &config.data_dir.join("index")).await?;
         check(&tables, log.bounds()).await?;
-        let place = (&session, decoder.as_ref(), &config, &log);
+        is_same_log(&session, &tables, log.as_ref()).await?;
+        let place = (&session, decoder.as_ref(), &config, log.as_ref());
         let sequencer = match restored(place, &mut tables).await {
             // A block of an index, perhaps: what was made again from the tables can be read, or they are damaged.
             Err(error @ Error::Corrupt(_)) => {
@@ -91,6 +100,7 @@ impl Archive {
                 ignoring,
             },
             log,
+            lease,
             arrived: Arc::default(),
             visible: watch::Sender::default(),
             looked_up: Mutex::default(),
@@ -116,7 +126,7 @@ impl Archive {
     fn start(&self) -> Result<(), Error> {
         let inner = &self.inner;
         inner.visible.send_replace(inner.sequencer.lock().last);
-        inner.log.start(publisher(Arc::clone(&inner.arrived), inner.visible.clone()))?;
+        inner.log.start(publisher(inner))?;
         if !inner.config.read_only {
             self.background()?.spawn(background::run(Arc::downgrade(inner)));
         }
@@ -178,7 +188,7 @@ impl Archive {
 
 /// What the tables, the indexes and the log's messages up to the last one in a table say.
 async fn restored(
-    (session, decoder, config, log): (&SessionContext, &dyn Decoder, &ArchiveConfig, &EmbeddedLog),
+    (session, decoder, config, log): (&SessionContext, &dyn Decoder, &ArchiveConfig, &dyn Log),
     tables: &mut Tables,
 ) -> Result<Sequencer, Error> {
     let mut restored = restore(session, tables, decoder, config).await?;
@@ -214,17 +224,85 @@ fn decode(records: Vec<(Offset, bytes::Bytes)>, decoder: &dyn Decoder) -> Result
     Ok(Arrived { first, messages, duplicate })
 }
 
-fn publisher(arrived: Arc<Mutex<Vec<Arrived>>>, visible: watch::Sender<Option<Offset>>) -> Publisher {
+/// Takes what has become durable. Batches without their messages are of other nodes, or came back from brokers: nobody
+/// waits here to take them in.
+fn publisher(inner: &Arc<Inner>) -> Publisher {
+    let (arrived, visible) = (Arc::clone(&inner.arrived), inner.visible.clone());
+    let (decoder, archive) = (Arc::clone(&inner.decoder), Arc::downgrade(inner));
     Box::new(move |Published { first, batch }| {
-        let count = batch.records.len() as u64;
-        let carry = batch.carry.and_then(|carry| carry.downcast::<Carry>().ok());
-        let Some(carry) = carry else {
-            tracing::error!(%first, "a batch came without its messages; it will be read at the next start");
-            return;
-        };
-        arrived.lock().push(Arrived { first, messages: carry.messages, duplicate: carry.duplicate });
-        visible.send_replace(Some(Offset(first.0 + count - 1)));
+        let last = Offset(first.0 + batch.records.len() as u64 - 1);
+        match batch.carry.and_then(|carry| carry.downcast::<Carry>().ok()) {
+            Some(carry) => {
+                arrived.lock().push(Arrived { first, messages: carry.messages, duplicate: carry.duplicate });
+                visible.send_replace(Some(last));
+            }
+            None => {
+                let records = (first.0..).map(Offset).zip(batch.records).collect();
+                match decode(records, decoder.as_ref()) {
+                    Ok(messages) => arrived.lock().push(messages),
+                    Err(error) => {
+                        tracing::error!(%error, %first, "records of the log cannot be read; the next start says more");
+                        return;
+                    }
+                }
+                // Its error is told to whoever appends or asks.
+                let _ = archive.upgrade().map(|inner| inner.advance());
+                visible.send_replace(Some(last));
+            }
+        }
     })
+}
+
+/// The log that the configuration names, and the lease on the tables if others may want it.
+async fn open_log(config: &ArchiveConfig) -> Result<(Box<dyn Log>, Option<Arc<Lease>>), Error> {
+    let (bucket, data_dir) = (config.bucket.as_ref(), config.data_dir.as_path());
+    let directory = data_dir.join("log");
+    let lease = async || match bucket {
+        Some(bucket) => {
+            bucket.check().await?;
+            Lease::acquire(bucket, data_dir).await.map(Some)
+        }
+        None => Ok(None),
+    };
+    if let Some(kafka) = &config.kafka {
+        std::fs::create_dir_all(&directory).context("making the directory of the log")?;
+        let lock = lock_directory(&directory)?;
+        // Before the topic is looked at: who waited for the lease must know its end as it is then.
+        let lease = lease().await?;
+        let claim = Claim::new(None, Some(kafka.topic.clone())).settle(bucket, data_dir).await?;
+        let kafka = KafkaConfig { queue_limit: config.queue_limit, ..kafka.clone() };
+        return Ok((Box::new(KafkaLog::open(kafka, claim.identity, lock).await?), lease));
+    }
+    let log = EmbeddedLog::open(LogConfig {
+        directory,
+        segment_bytes: config.segment_bytes,
+        queue_limit: config.queue_limit,
+        min_free_bytes: config.min_free_bytes,
+    })?;
+    let lease = lease().await?;
+    Claim::new(Some(log.identity().to_owned()), None).settle(bucket, data_dir).await?;
+    Ok((Box::new(log), lease))
+}
+
+/// A topic that was made anew counts from 0 like the one before: the last message that `events` has must be the one that
+/// stands there in the log.
+async fn is_same_log(session: &SessionContext, tables: &Tables, log: &dyn Log) -> Result<(), Error> {
+    let Some(last) = tables.events.watermark.filter(|last| *last >= log.bounds().first) else { return Ok(()) };
+    let before = last.0.checked_sub(1).map(Offset);
+    let events = tables.events.provider().await?;
+    let mut stored = std::pin::pin!(lake::read::messages(session, &events, before, last));
+    let Some(stored) = stored.next().await.transpose()?.and_then(|stored| stored.into_iter().last()) else {
+        return Ok(());
+    };
+    let Some((offset, record)) = log.read(last, 1)?.into_iter().next() else { return Ok(()) };
+    let logged = codec::decode(&record)?;
+    if offset != stored.offset || logged.id != stored.event.id {
+        return Err(Error::Corrupt(format!(
+            "offset {last} of the log is message `{}`, but `events` has `{}` there: the log was replaced",
+            logged.id, stored.event.id
+        )));
+    }
+    Ok(())
 }
 
 /// A table must not be ahead of the log, and the log must still have what a table needs.

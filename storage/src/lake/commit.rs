@@ -127,6 +127,9 @@ impl Table {
     }
 
     async fn commit(&mut self, actions: Vec<Action>, until: Option<Offset>, removes: bool) -> Result<(), Error> {
+        if let Some(lease) = &self.lease {
+            lease.check()?;
+        }
         let stored = self.read_watermark().await?;
         if stored != self.watermark {
             let (name, expected) = (self.name, self.watermark);

@@ -25,15 +25,19 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::prelude::{DataFrame, cast, ident};
+use deltalake::DeltaTable;
 use deltalake::kernel::engine::arrow_conversion::TryFromArrow;
 use deltalake::kernel::{LogicalFileView, StructType};
-use deltalake::{DeltaTable, DeltaTableBuilder};
+use deltalake::logstore::{StorageConfig, default_logstore};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
+use object_store::prefix::PrefixStore;
 use url::Url;
 
+use crate::bucket::Bucket;
 use crate::error::{Context, Error};
 use crate::event::Offset;
+use crate::lease::Lease;
 use crate::objects::{DurableStore, remove_staged};
 use crate::schema;
 
@@ -94,6 +98,7 @@ pub struct Table {
     /// The outcome of the last commit is not known: it may have landed.
     in_doubt: bool,
     session: Arc<SessionState>,
+    lease: Option<Arc<Lease>>,
 }
 
 /// Wraps the store of a table: tests put faults between.
@@ -114,6 +119,43 @@ pub struct Place<'a> {
     pub session: Arc<SessionState>,
     /// What stands between a table and its files, if anything.
     pub wrap: Option<WrapStore>,
+    /// Tables lie in it, below `tables`, instead of in the directory.
+    pub bucket: Option<&'a Bucket>,
+    /// Held by who may commit, if others may want to.
+    pub lease: Option<Arc<Lease>>,
+}
+
+impl Place<'_> {
+    /// The address of a table, and the store that it lies in.
+    fn home(&self, name: &'static str) -> Result<(Url, Arc<dyn ObjectStore>), Error> {
+        let (url, store) = match self.bucket {
+            Some(bucket) => (bucket.directory(&format!("tables/{name}"))?, bucket.whole()),
+            None => local_home(self.directory, name)?,
+        };
+        let store = if let Some(wrap) = &self.wrap { wrap(store, name) } else { store };
+        Ok((url, store))
+    }
+}
+
+fn local_home(tables: &Path, name: &str) -> Result<(Url, Arc<dyn ObjectStore>), Error> {
+    let directory = tables.join(name);
+    std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
+    let directory = std::fs::canonicalize(&directory).context(format!("opening `{}`", directory.display()))?;
+    remove_staged(&directory).context(format!("clearing `{}`", directory.display()))?;
+    // The Delta kernel decodes the path of a table's address once more than it was encoded.
+    let name_of = directory.to_string_lossy();
+    let escaped = name_of
+        .split('%')
+        .skip(1)
+        .any(|rest| rest.len() > 1 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
+    if escaped || name_of.contains('\\') {
+        let reason = "a data directory may not have `\\` or `%` and two hex digits in its path";
+        return Err(Error::Config(format!("{reason}: `{name_of}`")));
+    }
+    let url = Url::from_directory_path(&directory)
+        .map_err(|()| Error::Config(format!("`{}` is not an absolute path", directory.display())))?;
+    crate::log_sync_directory(tables)?;
+    Ok((url, Arc::new(DurableStore::new(&directory))))
 }
 
 impl Table {
@@ -185,26 +227,12 @@ impl Table {
         partitions: &[&str],
         columns: Columns,
     ) -> Result<Table, Error> {
-        let directory = place.directory.join(name);
-        std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
-        let directory = std::fs::canonicalize(&directory).context(format!("opening `{}`", directory.display()))?;
-        remove_staged(&directory).context(format!("clearing `{}`", directory.display()))?;
-        // The Delta kernel decodes the path of a table's address once more than it was encoded.
-        let name_of = directory.to_string_lossy();
-        let escaped = name_of
-            .split('%')
-            .skip(1)
-            .any(|rest| rest.len() > 1 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
-        if escaped || name_of.contains('\\') {
-            let reason = "a data directory may not have `\\` or `%` and two hex digits in its path";
-            return Err(Error::Config(format!("{reason}: `{name_of}`")));
-        }
-        let url = Url::from_directory_path(&directory)
-            .map_err(|()| Error::Config(format!("`{}` is not an absolute path", directory.display())))?;
-        let store: Arc<dyn ObjectStore> = Arc::new(DurableStore::new(&directory));
-        let store = if let Some(wrap) = &place.wrap { wrap(store, name) } else { store };
-        crate::log_sync_directory(place.directory)?;
-        let mut handle = DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(store, url).build()?;
+        let (url, store) = place.home(name)?;
+        // The library knows by itself only how to commit to a local disk; in a bucket it is the same conditional put.
+        let below = object_store::path::Path::from_url_path(url.path());
+        let below = below.map_err(|error| Error::Config(format!("`{url}`: {error}")))?;
+        let own: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&store), below));
+        let mut handle = DeltaTable::new(default_logstore(own, store, &url, &StorageConfig::default()));
         if handle.verify_deltatable_existence().await? {
             handle.load().await?;
         } else {
@@ -234,6 +262,7 @@ impl Table {
             since_checkpoint: 0,
             in_doubt: false,
             session: Arc::clone(&place.session),
+            lease: place.lease.clone(),
         };
         table.watermark = table.read_watermark().await?;
         // Commits of former processes count too; one checkpoint too many at a start costs little.
@@ -262,6 +291,7 @@ impl Table {
             since_checkpoint: self.since_checkpoint,
             in_doubt: self.in_doubt,
             session: Arc::clone(&self.session),
+            lease: self.lease.clone(),
         })
     }
 

@@ -80,6 +80,8 @@ impl Lake {
             identity,
             session: Arc::new(self.session.state()),
             wrap: Some(self.faults.wrapper()),
+            bucket: None,
+            lease: None,
         };
         let schema = Arc::new(Schema::new(vec![Field::new("number", DataType::Int64, true)]));
         Table::open(&place, "numbers", &schema, &[], Columns { bloom: &[], unique: &[], opaque: &[] })

@@ -5,23 +5,45 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Batch, Bounds, Log, Published, Publisher};
+use super::{Batch, Bounds, Log, Offsets, Published, Publisher, codec};
 use crate::error::Error;
-use crate::event::Offset;
+use crate::event::{Event, Offset, Source};
 
 /// Opens the log under test; called again to see what survives. Anything of the former handle is dropped by then.
 pub type Open<'a> = &'a dyn Fn(Publisher) -> Result<Arc<dyn Log>, Error>;
 
 type Seen = Arc<Mutex<Vec<(u64, Bytes)>>>;
 
+/// A message of some size, with all attributes or hardly any.
 fn record(number: u64) -> Bytes {
     let filler =
         vec![u8::try_from(number % 251).unwrap_or_default(); usize::try_from(number % 997).unwrap_or_default()];
-    Bytes::from([format!("record {number} ").as_bytes(), &filler].concat())
+    let full = |text: &str| (!number.is_multiple_of(3)).then(|| format!("{text} {number} \u{fc}\n"));
+    let event = Event {
+        id: format!("message {number}"),
+        tenant: "acme".into(),
+        source: Source::PBX[usize::try_from(number % 5).unwrap_or_default()],
+        kind: "conformance.test".into(),
+        received_at: 1_767_268_800_000_000 + number.cast_signed(),
+        subject: full("call"),
+        structured: number.is_multiple_of(2),
+        method: full("POST").map(Into::into),
+        path: full("/in/kazoo/pivot"),
+        query: full("a=%20"),
+        headers: full("agent").into_iter().map(|value| ("user-agent".into(), value)).collect(),
+        content_type: full("text/plain"),
+        error: full("cannot be split"),
+        payload: Bytes::from([format!("record {number} ").as_bytes(), &filler].concat()),
+    };
+    codec::encode(&event).expect("attributes are texts")
 }
 
 fn batch(from: u64, count: u64) -> Batch {
     Batch { records: (from..from + count).map(record).collect(), carry: None }
+}
+
+fn offsets(first: u64, count: u64) -> Offsets {
+    (first..first + count).map(Offset).collect()
 }
 
 fn collecting() -> (Seen, Publisher) {
@@ -60,18 +82,19 @@ pub async fn run(open: Open<'_>) -> Result<(), Error> {
     assert_eq!(log.bounds(), Bounds { first: Offset(0), next: Offset(0) }, "an empty log");
     assert!(log.read(Offset(0), 1)?.is_empty(), "nothing to read");
 
-    assert_eq!(log.append(batch(0, 3)).await?, Offset(0), "the first message is 0");
+    assert_eq!(log.append(batch(0, 3)).await?, offsets(0, 3), "the first message is 0");
     assert_eq!(seen.lock().len(), 3, "published before the append returns");
-    assert_eq!(log.append(batch(3, 1)).await?, Offset(3), "offsets are dense");
+    assert_eq!(log.append(batch(3, 1)).await?, offsets(3, 1), "offsets are dense");
 
     // Many at once: dense, each batch together, published in offset order.
     let appends = (0..200_u64).map(|task| {
         let log = Arc::clone(&log);
-        async move { log.append(batch(1000 * (task + 1), 1 + task % 7)).await.map(|first| (task, first)) }
+        async move { log.append(batch(1000 * (task + 1), 1 + task % 7)).await.map(|placed| (task, placed)) }
     });
     let placed = futures::future::join_all(appends).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    for (task, first) in &placed {
-        let together = log.read(*first, usize::MAX)?;
+    for (task, placed) in &placed {
+        assert_eq!(*placed, offsets(placed[0].0, 1 + task % 7), "a batch stands together");
+        let together = log.read(placed[0], 1 << 20)?;
         for index in 0..=task % 7 {
             assert_eq!(together[usize::try_from(index).unwrap_or_default()].1, record(1000 * (task + 1) + index));
         }
@@ -97,7 +120,7 @@ pub async fn run(open: Open<'_>) -> Result<(), Error> {
     let log = open(publisher)?;
     assert_eq!(log.identity(), identity, "the identity stays");
     assert_eq!(read_all(log.as_ref(), Offset(0))?, all, "nothing lost, nothing twice");
-    assert_eq!(log.append(batch(7, 2)).await?, next, "appending goes on");
+    assert_eq!(log.append(batch(7, 2)).await?, offsets(next.0, 2), "appending goes on");
 
     // Trimming forgets at most what it was told to.
     log.trim(Offset(2))?;

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::disk::{self, sync_directory};
 use super::recovery::{load_identity, recover};
 use super::segment::{self, Segment};
-use super::{Batch, Bounds, Log, Published, Publisher};
+use super::{Batch, Bounds, Log, Offsets, Published, Publisher};
 use crate::error::{Context, Error};
 use crate::event::Offset;
 
@@ -118,12 +118,11 @@ impl EmbeddedLog {
             _lock: lock,
         })
     }
+}
 
-    /// Starts the committer. `publisher` gets every batch, in order, before its append returns.
-    ///
-    /// # Errors
-    /// `Io` when the first segment or the thread cannot be made.
-    pub fn start(&self, publisher: Publisher) -> Result<(), Error> {
+#[async_trait]
+impl Log for EmbeddedLog {
+    fn start(&self, publisher: Publisher) -> Result<(), Error> {
         let (sender, receiver) = mpsc::channel(self.config.queue_limit);
         let mut committer = Committer {
             config: self.config.clone(),
@@ -140,11 +139,8 @@ impl EmbeddedLog {
         *self.queue.lock() = Some(sender);
         Ok(())
     }
-}
 
-#[async_trait]
-impl Log for EmbeddedLog {
-    async fn append(&self, batch: Batch) -> Result<Offset, Error> {
+    async fn append(&self, batch: Batch) -> Result<Offsets, Error> {
         if let Some(reason) = self.poisoned() {
             return Err(Error::Poisoned(reason));
         }
@@ -155,12 +151,14 @@ impl Log for EmbeddedLog {
         }
         let queue = self.queue.lock().clone().ok_or(Error::Closed)?;
         let (reply, answer) = oneshot::channel();
+        let count = batch.records.len() as u64;
         queue.try_send(Request { batch, reply }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Error::Busy,
             mpsc::error::TrySendError::Closed(_) => Error::Closed,
         })?;
         drop(queue);
-        answer.await.map_err(|_| Error::Closed)?
+        let first = answer.await.map_err(|_| Error::Closed)??;
+        Ok((first.0..first.0 + count).map(Offset).collect())
     }
 
     fn read(&self, from: Offset, limit_bytes: usize) -> Result<Vec<(Offset, Bytes)>, Error> {

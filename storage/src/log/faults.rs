@@ -92,7 +92,7 @@ impl Bench {
 
     async fn append(&mut self, sizes: &[usize]) -> Result<Offset, Error> {
         let records = self.batch(sizes);
-        let answer = self.log().append(Batch { records: records.clone(), carry: None }).await;
+        let answer = self.log().append(Batch { records: records.clone(), carry: None }).await.map(|placed| placed[0]);
         match &answer {
             Ok(first) => {
                 assert_eq!(self.poisoned_after, None, "a poisoned log acknowledges nothing");
@@ -370,8 +370,9 @@ async fn many_appends_at_once_meet_a_failed_sync() {
         for (records, answer) in batches.iter().zip(&answers) {
             let found: Vec<&(Offset, Bytes)> = read.iter().filter(|(_, record)| records.contains(record)).collect();
             assert!(found.is_empty() || found.len() == records.len(), "a batch is there once and whole, or not at all");
-            if let Ok(first) = answer {
-                assert_eq!(found.first().map(|(offset, _)| *offset), Some(*first), "acknowledged and kept");
+            if let Ok(offsets) = answer {
+                let there: Vec<Offset> = found.iter().map(|(offset, _)| *offset).collect();
+                assert_eq!(there, offsets[..], "acknowledged and kept");
             }
             placed += found.len();
         }

@@ -9,9 +9,11 @@
 //! ```
 //!
 //! The law: if [`Log::append`] returns, the records are on disk (or acknowledged by every replica) and stay readable
-//! until they are trimmed, across any crash. Offsets are dense and in append order. Before `append` returns, the
-//! records have been handed to the publisher, in offset order. `conformance` holds every implementation to this.
+//! until they are trimmed, across any crash. Offsets rise in append order; on the embedded log they are dense. Before
+//! `append` returns, the records have been handed to the publisher, in offset order. `conformance` holds every
+//! implementation to this.
 
+pub mod claim;
 pub mod codec;
 pub mod conformance;
 mod disk;
@@ -20,6 +22,7 @@ pub mod embedded;
 mod faults;
 #[cfg(test)]
 pub(crate) mod faulty_disk;
+pub mod kafka;
 mod recovery;
 mod segment;
 
@@ -29,6 +32,7 @@ use std::any::Any;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::error::Error;
 use crate::event::Offset;
@@ -65,14 +69,26 @@ pub struct Bounds {
     pub next: Offset,
 }
 
+/// Where the records of a batch stand, in their order.
+pub type Offsets = SmallVec<[Offset; 1]>;
+
 /// The contract of a log; see the module's documentation.
 #[async_trait]
 pub trait Log: Send + Sync {
-    /// Appends all records of the batch or none of them; returns the first offset once they are durable.
+    /// Lets appends begin. `publisher` gets every batch, in order, before its append returns; and what others append,
+    /// from [`Bounds::next`] of the opening on.
     ///
     /// # Errors
-    /// `Full`, `Busy` and `TooLarge` before anything is written; `Poisoned` when a write or sync failed, and from then on.
-    async fn append(&self, batch: Batch) -> Result<Offset, Error>;
+    /// `Io` when a thread or file cannot be made.
+    fn start(&self, publisher: Publisher) -> Result<(), Error>;
+
+    /// Appends the records of the batch; returns where they stand once they are durable. The embedded log appends all
+    /// of them or none.
+    ///
+    /// # Errors
+    /// `Full`, `Busy` and `TooLarge` before anything is written; `Unavailable` when it is not known whether they are;
+    /// `Poisoned` when a write or sync failed, and from then on.
+    async fn append(&self, batch: Batch) -> Result<Offsets, Error>;
 
     /// Records from this offset on, in order, about `limit_bytes` of them (at least one if there is one).
     ///
@@ -91,6 +107,11 @@ pub trait Log: Send + Sync {
 
     /// The log's identity: part of the application id under which tables store their offsets.
     fn identity(&self) -> &str;
+
+    /// Whether who appends is told which messages the archive has already.
+    fn knows_duplicates(&self) -> bool {
+        true
+    }
 
     /// Why the log takes no more records, if so.
     fn poisoned(&self) -> Option<String>;

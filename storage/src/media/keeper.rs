@@ -88,7 +88,8 @@ async fn probe_one(archive: &Archive, media: &Media, recording: &KeyedRecording)
 
 async fn read(media: &Media, object: &str) -> Result<Probe, Error> {
     let stored = media.open_object(object).await?;
-    super::blocking(move || Ok(audio::probe(stored.reader(), stored.bytes()))).await
+    let reader = stored.reader().await?;
+    super::blocking(move || Ok(audio::probe(reader, stored.bytes()))).await
 }
 
 async fn sweep_often(archive: Archive, media: Media) {

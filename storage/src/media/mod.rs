@@ -1,4 +1,4 @@
-//! The media store: the bytes of recordings, on a local disk.
+//! The media store: the bytes of recordings, on a local disk or in a bucket.
 //!
 //! The way of an upload:
 //!
@@ -10,6 +10,8 @@
 //!                 └─ more: objects/.tmp/<uuid>, hashed and written ─────── renamed to <recording id>, then synced
 //!                          in pieces of 128 KiB
 //! ```
+//!
+//! In a bucket the last step is a put instead, and the sync its answer.
 //!
 //! The law: an object key is handed out only when its bytes and its directory entries are on disk; nothing under
 //! `objects/recordings` is ever overwritten; half an upload is nowhere but in `objects/.tmp`, which is emptied at start.
@@ -25,6 +27,7 @@ mod linker;
 mod object_key;
 mod pack;
 mod receive;
+mod remote;
 mod stored;
 mod sweep;
 mod temporary;
@@ -34,12 +37,15 @@ mod waveform;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use url::Url;
 
 pub use claim::Claim;
 pub use receive::{Received, Receiver};
 pub use stored::{Stored, StoredReader};
 
+use crate::bucket::Bucket;
 use crate::error::{Context, Error};
 use crate::threads::Threads;
 use object_key::ObjectKey;
@@ -64,6 +70,10 @@ pub struct MediaConfig {
     pub small_bytes: usize,
     /// Uploads are refused as `Full` while the file system has less than this.
     pub min_free_bytes: u64,
+    /// Recordings lie in it instead of in the data directory, where uploads then only gather.
+    pub bucket: Option<Bucket>,
+    /// Who asks for a recording in the bucket is sent there, with an address that is good for so long.
+    pub presign: Option<Duration>,
 }
 
 /// The media store; a cheap handle.
@@ -91,7 +101,10 @@ impl Media {
     pub fn open(config: MediaConfig) -> Result<Media, Error> {
         let tree = Arc::new(Tree::open(&config.data_dir)?);
         tree.empty_temporary()?;
-        let packer = Packer::start(Arc::clone(&tree))?;
+        let packer = match &config.bucket {
+            Some(bucket) => Packer::start_in(bucket.clone())?,
+            None => Packer::start(Arc::clone(&tree))?,
+        };
         let (threads, claims) = (Threads::start("media-disk", DISK_THREADS)?, Arc::default());
         let inner = Inner { config, tree, packer, threads, claims, unchecked_bytes: AtomicU64::new(0) };
         Ok(Media { inner: Arc::new(inner) })
@@ -100,6 +113,10 @@ impl Media {
     /// The largest recording that is taken.
     pub fn limit_bytes(&self) -> u64 {
         self.inner.config.limit_bytes
+    }
+
+    pub(super) fn bucket(&self) -> Option<&Bucket> {
+        self.inner.config.bucket.as_ref()
     }
 
     pub(super) fn data_dir(&self) -> &Path {
@@ -130,7 +147,20 @@ impl Media {
     /// `Missing` when there is none of this key, `Corrupt` when a symbolic link or something else than a file is in its
     /// place, or when it is shorter than its key says.
     pub async fn open_object(&self, object: &str) -> Result<Stored, Error> {
-        stored::open(&self.inner.tree, object).await
+        stored::open(&self.inner.tree, self.bucket(), object).await
+    }
+
+    /// An address at which whoever has it may read the object past us, for as long as the configuration says. `None` if
+    /// it says nothing, or the object lies on the local disk or shares its file with others.
+    ///
+    /// # Errors
+    /// `Missing` when it is no key of this store, `Io` when the bucket's credentials cannot be had.
+    pub async fn presign(&self, object: &str) -> Result<Option<Url>, Error> {
+        let key = ObjectKey::parse(object)?;
+        match (self.bucket(), self.inner.config.presign, key.window) {
+            (Some(bucket), Some(valid), None) => bucket.presign(key.file, valid).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Takes away an object that was stored and whose message was certainly not appended to the log. A recording that
@@ -142,6 +172,9 @@ impl Media {
         let key = ObjectKey::parse(object)?;
         if key.window.is_some() {
             return Ok(());
+        }
+        if let Some(bucket) = self.bucket() {
+            return bucket.delete(key.file).await;
         }
         let file = key.file.to_owned();
         let tree = Arc::clone(&self.inner.tree);
@@ -159,6 +192,9 @@ impl Media {
         before: SystemTime,
         is_referenced: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Result<u64, Error> {
+        if let Some(bucket) = self.bucket() {
+            return remote::sweep(bucket, before, &is_referenced).await;
+        }
         let media = self.clone();
         blocking(move || sweep::sweep(media.data_dir(), &media.inner.tree, before, &is_referenced)).await
     }

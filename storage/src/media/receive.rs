@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::keep::{Place, keep};
+use super::remote::{self, Content};
 use super::temporary::Temporary;
 use super::{Media, write_failed};
 use crate::error::Error;
@@ -180,6 +181,9 @@ impl Received {
         let place = Place { tenant: tenant.to_owned(), day: day.to_owned(), name: recording_id.to_owned() };
         match self.body {
             Body::Memory(bytes) => self.media.inner.packer.keep(place, self.sha256, bytes).await,
+            Body::Disk(temporary) if let Some(bucket) = self.media.bucket() => {
+                remote::keep(bucket, &Content::Disk(temporary.file()), place, Some(&self.sha256)).await
+            }
             Body::Disk(temporary) => {
                 let tree = Arc::clone(&self.media.inner.tree);
                 let work = move || keep(&tree, temporary, place, &self.sha256);

@@ -1,4 +1,4 @@
-//! Stored objects: opened safely, read as a stream of bytes or as a file.
+//! Stored objects: opened safely, read as a stream of bytes or as a file, from the disk or from a bucket.
 
 use std::fs::File;
 use std::io::{ErrorKind, IoSliceMut, Read, Result as IoResult, Seek, SeekFrom};
@@ -13,7 +13,9 @@ use rustix::io::ReadWriteFlags;
 
 use super::blocking;
 use super::object_key::ObjectKey;
+use super::remote;
 use super::tree::{Tree, is_link, regular};
+use crate::bucket::Bucket;
 use crate::error::{Context, Error};
 
 /// A stream gives pieces of this size.
@@ -22,18 +24,38 @@ const PIECE_BYTES: u64 = 64 << 10;
 /// So many pieces of a stream are read before they are asked for.
 const PIECES_AHEAD: usize = 2;
 
-/// An open object: a file, or a window of a shared one. It can be read even after it was removed.
-#[derive(Clone, Debug)]
+/// A stream from a bucket gives pieces of this size: each is a request.
+const FETCHED_BYTES: u64 = 1 << 20;
+
+/// An open object: a file, or a window of a shared one. On the local disk it can be read even after it was removed.
+#[derive(Clone)]
 pub struct Stored {
-    file: Arc<File>,
+    home: Home,
     offset: u64,
     length: u64,
     modified_at: Option<SystemTime>,
 }
 
+/// Where its bytes are.
+#[derive(Clone)]
+enum Home {
+    Disk(Arc<File>),
+    Bucket {
+        bucket: Bucket,
+        key: Arc<str>,
+        /// Where to put what must be a file.
+        tree: Arc<Tree>,
+    },
+}
+
 /// Opens an object by its key.
-pub(super) async fn open(tree: &Arc<Tree>, object: &str) -> Result<Stored, Error> {
+pub(super) async fn open(tree: &Arc<Tree>, bucket: Option<&Bucket>, object: &str) -> Result<Stored, Error> {
     let key = ObjectKey::parse(object)?;
+    if let Some(bucket) = bucket {
+        let found = bucket.find(key.file).await?;
+        let home = Home::Bucket { bucket: bucket.clone(), key: key.file.into(), tree: Arc::clone(tree) };
+        return Stored::new(home, &key, found.bytes, Some(found.modified_at));
+    }
     // Most are known to the kernel: then the way to another thread and back would take longer than the work.
     let file = match tree.open_cached(key.file) {
         Some(file) => file,
@@ -43,7 +65,9 @@ pub(super) async fn open(tree: &Arc<Tree>, object: &str) -> Result<Stored, Error
             blocking(move || tree.open_file(&name).map_err(|error| not_opened(error, &name))).await?
         }
     };
-    Stored::new(file, &key)
+    regular(&file).map_err(|_| Error::Corrupt(format!("`{}` is not a file", key.file)))?;
+    let metadata = file.metadata().context(format!("opening `{}`", key.file))?;
+    Stored::new(Home::Disk(Arc::new(file)), &key, metadata.len(), metadata.modified().ok())
 }
 
 fn not_opened(error: std::io::Error, file: &str) -> Error {
@@ -55,14 +79,12 @@ fn not_opened(error: std::io::Error, file: &str) -> Error {
 }
 
 impl Stored {
-    fn new(file: File, key: &ObjectKey<'_>) -> Result<Stored, Error> {
-        regular(&file).map_err(|_| Error::Corrupt(format!("`{}` is not a file", key.file)))?;
-        let metadata = file.metadata().context(format!("opening `{}`", key.file))?;
-        let (offset, length) = key.window.unwrap_or((0, metadata.len()));
-        if offset + length > metadata.len() {
+    fn new(home: Home, key: &ObjectKey<'_>, bytes: u64, modified_at: Option<SystemTime>) -> Result<Stored, Error> {
+        let (offset, length) = key.window.unwrap_or((0, bytes));
+        if offset + length > bytes {
             return Err(Error::Corrupt(format!("`{}` is shorter than {} bytes", key.file, offset + length)));
         }
-        Ok(Stored { file: Arc::new(file), offset, length, modified_at: metadata.modified().ok() })
+        Ok(Stored { home, offset, length, modified_at })
     }
 
     /// Size.
@@ -75,26 +97,48 @@ impl Stored {
         self.modified_at
     }
 
-    /// The bytes of a range, cut at the end of the object, in pieces of 64 KiB and in constant memory.
+    /// The bytes of a range, cut at the end of the object, in pieces of 64 KiB (from a bucket 1 MiB) and in constant
+    /// memory.
     ///
     /// A file that became shorter ends the stream with `UnexpectedEof`.
     pub fn stream(&self, range: Range<u64>) -> impl Stream<Item = IoResult<Bytes>> + Send + 'static + use<> {
         let end = range.end.min(self.length);
         let start = range.start.min(end);
-        let (file, base) = (Arc::clone(&self.file), self.offset);
-        let pieces = (0..(end - start).div_ceil(PIECE_BYTES)).map(move |index| {
-            let from = start + index * PIECE_BYTES;
-            // At most a piece, which fits any usize.
-            (base + from, (end - from).min(PIECE_BYTES) as usize)
+        let (home, base) = (self.home.clone(), self.offset);
+        let piece = match home {
+            Home::Disk(_) => PIECE_BYTES,
+            Home::Bucket { .. } => FETCHED_BYTES,
+        };
+        let pieces = (0..(end - start).div_ceil(piece)).map(move |index| {
+            let from = start + index * piece;
+            base + from..base + end.min(from + piece)
         });
-        futures::stream::iter(pieces)
-            .map(move |(position, length)| read_piece(Arc::clone(&file), position, length))
-            .buffered(PIECES_AHEAD)
+        futures::stream::iter(pieces).map(move |range| home.clone().read(range)).buffered(PIECES_AHEAD)
     }
 
-    /// The bytes as a file, for decoders. Clones and other readers of the same object do not disturb each other.
-    pub fn reader(&self) -> StoredReader {
-        StoredReader { file: Arc::clone(&self.file), offset: self.offset, length: self.length, position: 0 }
+    /// The bytes as a file, for decoders; what lies in a bucket is fetched first. Clones and other readers of the same
+    /// object do not disturb each other.
+    ///
+    /// # Errors
+    /// If it cannot be fetched.
+    pub async fn reader(&self) -> Result<StoredReader, Error> {
+        let (file, offset) = match &self.home {
+            Home::Disk(file) => (Arc::clone(file), self.offset),
+            Home::Bucket { bucket, key, tree } => {
+                (remote::fetch(bucket, tree, key, self.offset..self.offset + self.length).await?, 0)
+            }
+        };
+        Ok(StoredReader { file, offset, length: self.length, position: 0 })
+    }
+}
+
+impl Home {
+    async fn read(self, range: Range<u64>) -> IoResult<Bytes> {
+        match self {
+            // At most a piece, which fits any usize.
+            Home::Disk(file) => read_piece(file, range.start, (range.end - range.start) as usize).await,
+            Home::Bucket { bucket, key, .. } => bucket.read_range(&key, range).await.map_err(std::io::Error::other),
+        }
     }
 }
 

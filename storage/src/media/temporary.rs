@@ -30,6 +30,11 @@ impl Temporary {
         (&*self.file).write_all(bytes)
     }
 
+    /// The file itself; it can be read after its name is gone.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
     /// Starts write-back and waits for it, so that the last sync is short.
     pub fn sync_data(&self) -> IoResult<()> {
         self.file.sync_data()

@@ -21,6 +21,8 @@ fn config(directory: &TempDir) -> MediaConfig {
         limit_bytes: 4 << 20,
         small_bytes: 64 << 10,
         min_free_bytes: 0,
+        bucket: None,
+        presign: None,
     }
 }
 
@@ -217,7 +219,7 @@ async fn readers_do_not_disturb_each_other() {
     let kept = keep_many(&media, 40).await;
     let (object, bytes) = kept.iter().find(|(object, _)| object.contains('#')).expect("some share a file");
     let stored = media.open_object(object).await.expect("it is there");
-    let (mut first, mut second) = (stored.reader(), stored.reader());
+    let (mut first, mut second) = (stored.reader().await.expect("opened"), stored.reader().await.expect("opened"));
     let mut ten = [0; 10];
     first.read_exact(&mut ten).expect("readable");
     assert_eq!(ten, bytes[..10]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::audio::{AudioError, Peaks};
-use super::{Media, Stored};
+use super::{Media, StoredReader};
 use crate::Error;
 use crate::error::Context;
 
@@ -28,18 +28,19 @@ impl Media {
             return Ok(peaks);
         }
         let stored = self.open_object(object).await?;
+        let reader = stored.reader().await?;
         let id = recording_id.to_owned();
         // The claim goes along: a request that is given up must not let a second one draw meanwhile.
         blocking(move || {
             let _claim = claim;
-            draw(&stored, &path, &id)
+            draw(reader, &path, &id)
         })
         .await
     }
 }
 
-fn draw(stored: &Stored, path: &Path, recording_id: &str) -> Result<Peaks, Error> {
-    let peaks = Peaks::compute(stored.reader(), BASE_SAMPLES_PER_PIXEL).map_err(|error| match error {
+fn draw(reader: StoredReader, path: &Path, recording_id: &str) -> Result<Peaks, Error> {
+    let peaks = Peaks::compute(reader, BASE_SAMPLES_PER_PIXEL).map_err(|error| match error {
         AudioError::Io(source) => Error::Io { context: "reading audio for a waveform".to_owned(), source },
         error => Error::Missing(format!("waveform of {recording_id}: {error}")),
     })?;
@@ -95,7 +96,14 @@ mod tests {
 
     async fn stored(directory: &tempfile::TempDir, bytes: &[u8]) -> (Media, String) {
         let data_dir = directory.path().to_owned();
-        let config = MediaConfig { data_dir, limit_bytes: 4 << 20, small_bytes: 64 << 10, min_free_bytes: 0 };
+        let config = MediaConfig {
+            data_dir,
+            limit_bytes: 4 << 20,
+            small_bytes: 64 << 10,
+            min_free_bytes: 0,
+            bucket: None,
+            presign: None,
+        };
         let media = Media::open(config).expect("opens");
         let mut receiver = media.receive(None).expect("there is room");
         receiver.write(Bytes::copy_from_slice(bytes)).await.expect("written");

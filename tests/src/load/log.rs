@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use trunklog_storage::Error;
-use trunklog_storage::event::{Event, Offset};
-use trunklog_storage::log::{Batch, EmbeddedLog, Log, LogConfig, codec};
+use trunklog_storage::event::Event;
+use trunklog_storage::log::{Batch, EmbeddedLog, Log, LogConfig, Offsets, codec};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Of a group, as the archive splits long appends.
@@ -20,7 +20,7 @@ pub struct LogWriter {
     records: Vec<Bytes>,
     bytes: usize,
     total: u64,
-    under_way: Option<JoinHandle<Result<Offset, Error>>>,
+    under_way: Option<JoinHandle<Result<Offsets, Error>>>,
 }
 
 impl std::fmt::Debug for LogWriter {
@@ -96,6 +96,8 @@ impl LogWriter {
 
 #[cfg(test)]
 mod tests {
+    use trunklog_storage::event::Offset;
+
     use super::super::{Deliveries, Part, Settings, event};
     use super::*;
 

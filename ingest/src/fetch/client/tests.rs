@@ -26,6 +26,8 @@ impl Place {
             limit_bytes: LIMIT_BYTES,
             small_bytes: 64 << 10,
             min_free_bytes: 0,
+            bucket: None,
+            presign: None,
         };
         Place { media: Media::open(config).expect("a media store"), data_dir }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::HeaderValue;
-use axum::http::header::VARY;
+use axum::http::header::{CACHE_CONTROL, LOCATION, VARY};
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use trunklog_storage::event::Source;
 
@@ -115,6 +115,17 @@ async fn as_stored(state: &QueryState, found: &Found, parts: &Parts) -> Result<R
     Ok(serve(&stored, &entity, &parts.method, &parts.headers))
 }
 
+/// Sends the client to the bucket, if the configuration says so: the bytes then do not pass through us.
+async fn redirected(state: &QueryState, found: &Found, parts: &Parts) -> Result<Option<Response>, Problem> {
+    let Some(address) = found.elsewhere(state).await? else { return Ok(None) };
+    if let Some(response) = found.entity().decided(&parts.method, &parts.headers) {
+        return Ok(Some(response));
+    }
+    // The address opens the recording to whoever has it.
+    let headers = [(LOCATION, address), (CACHE_CONTROL, "no-store".to_owned())];
+    Ok(Some((StatusCode::TEMPORARY_REDIRECT, headers).into_response()))
+}
+
 /// With what it was read at.
 fn dated(mut response: Response, as_of: AsOf) -> Response {
     put_as_of(response.headers_mut(), as_of);
@@ -144,7 +155,10 @@ async fn negotiated(state: &QueryState, found: &Found, parts: &Parts) -> Result<
     let form = form(&Accept::of(&parts.headers), &media_type);
     let form = form.ok_or_else(|| not_acceptable(format!("there are {media_type}, as stored, and {WAV}")))?;
     let mut response = match form {
-        Form::Stored => as_stored(state, found, parts).await?,
+        Form::Stored => match redirected(state, found, parts).await? {
+            Some(response) => response,
+            None => as_stored(state, found, parts).await?,
+        },
         Form::Decoded => decoded(state, found, None, parts).await?,
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
@@ -177,7 +191,6 @@ fn channel(parameters: &mut Parameters) -> Result<Option<u16>, QueryError> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderMap;
-    use axum::http::StatusCode;
     use axum::http::header::ACCEPT;
     use trunklog_storage::event::Offset;
 

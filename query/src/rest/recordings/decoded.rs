@@ -93,11 +93,12 @@ pub(super) async fn decode(
         return Ok(decoded);
     }
     check_room(&state.media, estimate)?;
+    let reader = stored.reader().await.map_err(QueryError::from)?;
     let directory = state.cache.directory().clone();
     // The place is held by the work, not by who waits for it and may leave.
     let work = state.engine.runtime().spawn_blocking(move || {
         let _turn = turn;
-        write_wav(stored.reader(), channel, &directory)
+        write_wav(reader, channel, &directory)
     });
     let outcome = work.await.map_err(|error| QueryError::Internal(error.to_string()))?;
     let decoded = outcome.map_err(problem)?;
@@ -176,7 +177,14 @@ mod tests {
     #[test]
     fn a_full_disk_is_not_filled_further() {
         let data_dir = std::env::temp_dir().join(format!("trunklog-decoded-{:032x}", rand::random::<u128>()));
-        let config = MediaConfig { data_dir: data_dir.clone(), limit_bytes: 10, small_bytes: 10, min_free_bytes: 0 };
+        let config = MediaConfig {
+            data_dir: data_dir.clone(),
+            limit_bytes: 10,
+            small_bytes: 10,
+            min_free_bytes: 0,
+            bucket: None,
+            presign: None,
+        };
         let roomy = Media::open(config.clone()).expect("opens");
         // What is decoded may be larger than what may be uploaded.
         assert!(check_room(&roomy, 1000).is_ok());

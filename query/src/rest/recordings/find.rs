@@ -18,7 +18,7 @@ use crate::error::QueryError;
 use crate::moment::{AsOf, Moment};
 use crate::rest::QueryState;
 use crate::rest::problem::Problem;
-use crate::rest::rows::Row;
+use crate::row::Row;
 
 /// 16-bit PCM.
 const BYTES_PER_SAMPLE: u64 = 2;
@@ -141,6 +141,12 @@ impl Found {
         let channels = if channel.is_some() { 1 } else { natural(self.channels)? };
         let samples = natural(self.duration_ms)?.saturating_mul(natural(self.sample_rate_hz)?) / 1000;
         Some(samples.saturating_mul(channels).saturating_mul(BYTES_PER_SAMPLE))
+    }
+
+    /// The address at which the client is to fetch the stored bytes, if it is to.
+    pub(super) async fn elsewhere(&self, state: &QueryState) -> Result<Option<String>, Problem> {
+        let signed = state.media.presign(&self.object).await.map_err(|error| self.unreadable(error))?;
+        Ok(signed.map(String::from))
     }
 
     /// Opens the stored bytes, if they are all there.

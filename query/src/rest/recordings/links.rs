@@ -27,7 +27,7 @@ use crate::rest::call::json_body;
 use crate::rest::members::Members;
 use crate::rest::parameters::{Common, Parameters};
 use crate::rest::problem::Problem;
-use crate::rest::rows::Row;
+use crate::row::Row;
 
 /// The longest body, in bytes.
 const BODY_BYTES: usize = 4096;

@@ -11,7 +11,7 @@ use crate::rest::call::json_body;
 use crate::rest::listing::Listing;
 use crate::rest::parameters::{Common, Parameters};
 use crate::rest::problem::Problem;
-use crate::rest::rows::Row;
+use crate::row::Row;
 
 const RECORDING: &str = "SELECT * FROM recordings WHERE recording_id = $1";
 

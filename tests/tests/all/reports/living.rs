@@ -1,5 +1,7 @@
 //! Reports of an archive that is folded all the while, and of what it was.
 
+use std::time::Duration;
+
 use serde_json::json;
 use trunklog_tests::reports::Report;
 use trunklog_tests::{Answer, Options, Server};
@@ -71,5 +73,28 @@ async fn reports_are_told_as_they_were() {
         assert_eq!((messages(&then), messages(&today)), (1, 2));
         // Once more from files alone.
         server.flush().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_timed_out_since_was_open_then() {
+    let config = "[defaults.timeout]\nplacetel = \"2s\"\nplacetel_ringing = \"2s\"\n".to_owned();
+    let server = Server::start_with(Options { config: Some(config), ..Options::default() });
+    let key = server.key("acme", &["ingest:*", "query"]);
+    let (from, until) = (utc_text(now() - HOUR), utc_text(now() + HOUR));
+    placetel(&server, &key, 1, "IncomingCall", "").await;
+    server.flush().await;
+    let then = utc_text(now());
+    let interval = [("from", from.as_str()), ("until", until.as_str())];
+    let open = async |as_of: Option<&str>| {
+        let moment = as_of.map(|as_of| ("as_of", as_of));
+        let parameters: Vec<_> = interval.into_iter().chain(moment).collect();
+        server.report(&key, "summary", &parameters).await.open
+    };
+    assert_eq!(open(None).await, 1, "now");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    for round in 0..2 {
+        assert_eq!(open(None).await, 0, "after its time, round {round}");
+        assert_eq!(open(Some(&then)).await, 1, "as it was, round {round}");
     }
 }

@@ -107,6 +107,24 @@ async fn a_call_is_counted_at_once_and_so_is_what_becomes_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offset_counts_however_its_name_is_written() {
+    let desk = Desk::start();
+    for number in 1..=10_i64 {
+        let offset = send_call(&desk.server, &desk.acme, &format!("c{number}"), "2026-05-04T10:00:00Z").await;
+        // The same question each time but for the last one's offset, and at once, within the age that a body may have.
+        for name in ["min%5Foffset", "min_offset"] {
+            let path = format!("{}&{name}={offset}", address("summary", &DAY));
+            let body = desk.server.get(&path, &desk.acme).await.expect(200).json();
+            assert_eq!(first(&body, "calls"), number, "{path}");
+            let other = format!("{}&{name}=999999", address("summary", &DAY));
+            if number == 10 {
+                desk.server.get(&other, &desk.acme).await.expect_problem(503);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_is_at_most_a_little_old() {
     let desk = Desk::start();
     send_call(&desk.server, &desk.acme, "first", "2026-05-04T10:00:00Z").await;

@@ -79,6 +79,27 @@ async fn a_wrong_parameter_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interval_of_too_many_pieces_is_refused() {
+    let server = Server::start();
+    let key = server.key("acme", &["query"]);
+    let long = [("from", "0100-01-01T00:00:00Z"), ("until", "9000-01-01T00:00:00Z")];
+    for (name, bucket, parameter) in [
+        ("volume", Some("15m"), "bucket"),
+        ("volume", Some("hour"), "bucket"),
+        ("volume", Some("day"), "bucket"),
+        ("heatmap", None, "until"),
+        ("busy_hour", None, "until"),
+    ] {
+        let parameters: Vec<_> = long.into_iter().chain(bucket.map(|bucket| ("bucket", bucket))).collect();
+        let answer = server.ask_report(&key, name, &parameters).await;
+        assert_eq!(answer.status, 400, "{name} {bucket:?}: {}", answer.text());
+        assert_eq!(answer.expect_problem(400)["parameter"], parameter, "{name}");
+    }
+    server.ask_report(&key, "volume", &[&long[..], &[("bucket", "month")]].concat()).await.expect_problem(400);
+    server.ask_report(&key, "summary", &long).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_parameters_of_sql_are_refused() {
     let server = Server::start();
     let key = server.key("acme", &["query"]);

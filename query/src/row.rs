@@ -7,14 +7,14 @@ use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 
 /// One row of a batch.
 #[derive(Clone, Copy)]
-pub(super) struct Row<'a> {
+pub(crate) struct Row<'a> {
     pub batch: &'a RecordBatch,
     pub at: usize,
 }
 
 impl<'a> Row<'a> {
     /// All rows of an answer.
-    pub(super) fn all(batches: &'a [RecordBatch]) -> impl Iterator<Item = Row<'a>> {
+    pub(crate) fn all(batches: &'a [RecordBatch]) -> impl Iterator<Item = Row<'a>> {
         batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |at| Row { batch, at }))
     }
 
@@ -23,27 +23,27 @@ impl<'a> Row<'a> {
         column.is_valid(self.at).then_some(column.as_ref())
     }
 
-    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&'a str> {
         Some(self.column(name)?.as_string_opt::<i32>()?.value(self.at))
     }
 
-    pub(super) fn whole(&self, name: &str) -> Option<i64> {
+    pub(crate) fn whole(&self, name: &str) -> Option<i64> {
         Some(self.column(name)?.as_primitive_opt::<Int64Type>()?.value(self.at))
     }
 
-    pub(super) fn float(&self, name: &str) -> Option<f64> {
+    pub(crate) fn float(&self, name: &str) -> Option<f64> {
         Some(self.column(name)?.as_primitive_opt::<Float64Type>()?.value(self.at))
     }
 
-    pub(super) fn time(&self, name: &str) -> Option<i64> {
+    pub(crate) fn time(&self, name: &str) -> Option<i64> {
         Some(self.column(name)?.as_primitive_opt::<TimestampMicrosecondType>()?.value(self.at))
     }
 
-    pub(super) fn bytes(&self, name: &str) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&self, name: &str) -> Option<&'a [u8]> {
         Some(self.column(name)?.as_binary_opt::<i32>()?.value(self.at))
     }
 
-    pub(super) fn map(&self, name: &str) -> BTreeMap<String, String> {
+    pub(crate) fn map(&self, name: &str) -> BTreeMap<String, String> {
         let Some(map) = self.column(name).and_then(|column| column.as_map_opt()) else { return BTreeMap::new() };
         let entries = map.value(self.at);
         let (keys, values) = (entries.column(0).as_string_opt::<i32>(), entries.column(1).as_string_opt::<i32>());
@@ -53,7 +53,7 @@ impl<'a> Row<'a> {
     }
 
     /// The texts of a list.
-    pub(super) fn texts(&self, list: &str) -> Vec<String> {
+    pub(crate) fn texts(&self, list: &str) -> Vec<String> {
         let Some(list) = self.column(list).and_then(|column| column.as_list_opt::<i32>()) else { return Vec::new() };
         let values = list.value(self.at);
         let texts = values.as_string_opt::<i32>();
@@ -61,7 +61,7 @@ impl<'a> Row<'a> {
     }
 
     /// The texts of one field of a list of structs.
-    pub(super) fn texts_in(&self, list: &str, field: &str) -> Vec<String> {
+    pub(crate) fn texts_in(&self, list: &str, field: &str) -> Vec<String> {
         let Some(list) = self.column(list).and_then(|column| column.as_list_opt::<i32>()) else { return Vec::new() };
         let values = list.value(self.at);
         let field = values.as_struct_opt().and_then(|element| element.column_by_name(field));

@@ -1,0 +1,294 @@
+//! The lease on the tables in a bucket: one node at a time folds into them and serves; others wait, and take over when
+//! it is gone.
+//!
+//! The lease is one object, replaced by conditional puts only (`If-None-Match`, `If-Match`). Who holds it renews it now
+//! and then. Whoever waits looks whether it changes: unchanged for [`Times::life`] by the waiting node's own clock it is
+//! dead, so clocks need not agree. A holder that could not renew for [`Times::safe`], which is shorter, commits nothing more
+//! until it has;
+//! one whose lease another has taken is told by [`Lease::lost`] and never commits again. What fences a commit that was on
+//! its way even so is the offset on the very snapshot that it commits to (`lake`).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::bucket::{Bucket, Written};
+use crate::durable_file;
+use crate::error::Error;
+use crate::event::{format_time, now};
+
+const KEY: &str = "log/lease.json";
+
+/// How long leases live.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// One that was not renewed for so long is dead.
+    life: Duration,
+    /// A holder trusts its lease for so long after it asked for it.
+    safe: Duration,
+    /// How often it is renewed, and looked at by those who wait.
+    renew: Duration,
+}
+
+const TIMES: Times =
+    Times { life: Duration::from_secs(15), safe: Duration::from_secs(10), renew: Duration::from_secs(2) };
+
+/// What is in the object.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Held {
+    holder: String,
+    /// Tells one renewal from the next; the last one of a holder that ended says so.
+    renewal: u64,
+    released: bool,
+    at: String,
+}
+
+struct State {
+    /// When the last renewal that succeeded was asked for.
+    renewed: Instant,
+    tag: String,
+    renewal: u64,
+}
+
+/// The lease, held until this is released or lost.
+pub(crate) struct Lease {
+    bucket: Bucket,
+    times: Times,
+    holder: String,
+    state: Mutex<State>,
+    lost: CancellationToken,
+    renewing: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Lease {
+    /// Waits until nobody else holds it. Whoever calls this has the lock of the data directory: a lease that a killed
+    /// process of it held is taken up at once.
+    ///
+    /// # Errors
+    /// `Unavailable` when the bucket is.
+    pub async fn acquire(bucket: &Bucket, data_dir: &Path) -> Result<Arc<Lease>, Error> {
+        Lease::acquire_for(bucket, data_dir, TIMES).await
+    }
+
+    async fn acquire_for(bucket: &Bucket, data_dir: &Path, times: Times) -> Result<Arc<Lease>, Error> {
+        let holder = node(data_dir)?;
+        let (mut seen, mut since) = (None, Instant::now());
+        loop {
+            let asked = Instant::now();
+            let Some(found) = bucket.read_tagged(KEY).await? else {
+                match bucket.replace(KEY, text(&holder, 0, false)?, None).await? {
+                    Written::Now(tag) => return Ok(Lease::held((bucket, times), holder, asked, tag)),
+                    Written::Refused => continue,
+                }
+            };
+            let (bytes, tag) = found;
+            let held: Option<Held> = serde_json::from_slice(&bytes).ok();
+            let is_own = held.as_ref().is_some_and(|held| held.holder == holder);
+            if seen.as_ref() != Some(&tag) {
+                if seen.is_none() && held.as_ref().is_some_and(|held| !held.released && !is_own) {
+                    let by = held.as_ref().map(|held| held.holder.as_str());
+                    tracing::info!(by, "another node may hold the lease on the tables; waiting for it");
+                }
+                (seen, since) = (Some(tag.clone()), asked);
+            }
+            let is_free = is_own || held.is_some_and(|held| held.released) || since.elapsed() > times.life;
+            if is_free {
+                let asked = Instant::now();
+                if let Written::Now(tag) = bucket.replace(KEY, text(&holder, 0, false)?, Some(tag)).await? {
+                    return Ok(Lease::held((bucket, times), holder, asked, tag));
+                }
+            } else {
+                tokio::time::sleep(times.renew).await;
+            }
+        }
+    }
+
+    fn held((bucket, times): (&Bucket, Times), holder: String, renewed: Instant, tag: String) -> Arc<Lease> {
+        let state = Mutex::new(State { renewed, tag, renewal: 0 });
+        let lost = CancellationToken::new();
+        let lease = Lease { bucket: bucket.clone(), times, holder, state, lost, renewing: Mutex::default() };
+        let lease = Arc::new(lease);
+        let weak = Arc::downgrade(&lease);
+        let renewing = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(times.renew).await;
+                let Some(lease) = weak.upgrade() else { return };
+                match lease.renew(false).await {
+                    Ok(()) => {}
+                    Err(Error::Conflict(_)) => {
+                        tracing::error!("another node took the lease on the tables; this one ends");
+                        lease.lost.cancel();
+                        return;
+                    }
+                    Err(error) => tracing::warn!(%error, "the lease on the tables was not renewed"),
+                }
+            }
+        });
+        *lease.renewing.lock() = Some(renewing);
+        lease
+    }
+
+    async fn renew(&self, released: bool) -> Result<(), Error> {
+        let (tag, renewal) = {
+            let state = self.state.lock();
+            (state.tag.clone(), state.renewal + 1)
+        };
+        let asked = Instant::now();
+        let written = self.bucket.replace(KEY, text(&self.holder, renewal, released)?, Some(tag)).await?;
+        let tag = match written {
+            Written::Now(tag) => tag,
+            // An answer may have been lost, and this be our own renewal.
+            Written::Refused => match self.bucket.read_tagged(KEY).await? {
+                Some((bytes, tag)) if self.is_own(&bytes, renewal) => tag,
+                _ => return Err(Error::Conflict("another node holds the lease on the tables".into())),
+            },
+        };
+        *self.state.lock() = State { renewed: asked, tag, renewal };
+        Ok(())
+    }
+
+    fn is_own(&self, bytes: &[u8], renewal: u64) -> bool {
+        let held = serde_json::from_slice::<Held>(bytes);
+        held.is_ok_and(|held| held.holder == self.holder && held.renewal == renewal)
+    }
+
+    /// Whether a commit may be made now.
+    ///
+    /// # Errors
+    /// `Conflict` when the lease is lost or may be.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.lost.is_cancelled() {
+            return Err(Error::Conflict("another node holds the lease on the tables".into()));
+        }
+        if self.state.lock().renewed.elapsed() > self.times.safe {
+            return Err(Error::Unavailable("the lease on the tables could not be renewed".into()));
+        }
+        Ok(())
+    }
+
+    /// Cancelled when another node has it.
+    pub fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// Lets the next one have it at once.
+    pub async fn release(&self) {
+        if let Some(renewing) = self.renewing.lock().take() {
+            renewing.abort();
+        }
+        if !self.lost.is_cancelled()
+            && let Err(error) = self.renew(true).await
+        {
+            tracing::warn!(%error, "the lease on the tables was not given back; the next node waits for it");
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(renewing) = self.renewing.lock().take() {
+            renewing.abort();
+        }
+    }
+}
+
+/// Tells this data directory from those of other nodes.
+fn node(data_dir: &Path) -> Result<String, Error> {
+    let path = data_dir.join("log/node.json");
+    if let Some(node) = durable_file::read(&path)? {
+        return Ok(node);
+    }
+    let node = Uuid::new_v4().to_string();
+    durable_file::write(&path, &node)?;
+    Ok(node)
+}
+
+fn text(holder: &str, renewal: u64, released: bool) -> Result<Vec<u8>, Error> {
+    let held = Held { holder: holder.to_owned(), renewal, released, at: format_time(now()) };
+    serde_json::to_vec_pretty(&held).map_err(|error| Error::Config(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const QUICK: Times =
+        Times { life: Duration::from_millis(600), safe: Duration::from_millis(300), renew: Duration::from_millis(40) };
+
+    async fn acquire(bucket: &Bucket, node: &TempDir) -> Arc<Lease> {
+        Lease::acquire_for(bucket, node.path(), QUICK).await.expect("the bucket answers")
+    }
+
+    fn node() -> TempDir {
+        tempfile::tempdir().expect("temporary directory")
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_node_at_a_time_has_it() {
+        let (bucket, one, other) = (Bucket::in_memory(), node(), node());
+        let first = acquire(&bucket, &one).await;
+        let waiting = {
+            let bucket = bucket.clone();
+            tokio::spawn(async move { acquire(&bucket, &other).await })
+        };
+        // Far longer than one lives that is not renewed.
+        tokio::time::sleep(QUICK.life * 3).await;
+        assert!(!waiting.is_finished(), "it is renewed");
+        first.check().expect("held");
+        first.release().await;
+        let second = tokio::time::timeout(QUICK.life / 2, waiting).await.expect("at once").expect("no panic");
+        second.check().expect("held");
+        assert!(!second.lost().is_cancelled());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_was_cut_off_commits_nothing_more() {
+        let (bucket, one, other) = (Bucket::in_memory(), node(), node());
+        let first = acquire(&bucket, &one).await;
+        if let Some(renewing) = first.renewing.lock().take() {
+            renewing.abort();
+        }
+        let began = Instant::now();
+        let second = acquire(&bucket, &other).await;
+        assert!(began.elapsed() >= QUICK.life, "after {:?}", began.elapsed());
+        assert!(matches!(first.check(), Err(Error::Unavailable(_))), "no longer sure of it");
+        second.check().expect("held");
+        assert!(matches!(first.renew(false).await, Err(Error::Conflict(_))), "told as soon as it asks");
+        second.renew(false).await.expect("undisturbed");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_process_takes_up_what_the_one_before_it_held() {
+        let (bucket, one) = (Bucket::in_memory(), node());
+        // As kill -9 leaves it.
+        drop(acquire(&bucket, &one).await);
+        let began = Instant::now();
+        let again = acquire(&bucket, &one).await;
+        assert!(began.elapsed() < QUICK.life, "after {:?}", began.elapsed());
+        again.check().expect("held");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_many_that_wait_one_gets_it() {
+        let bucket = Bucket::in_memory();
+        drop(acquire(&bucket, &node()).await);
+        let nodes: Vec<TempDir> = (0..8).map(|_| node()).collect();
+        let mut waiting: tokio::task::JoinSet<Arc<Lease>> = tokio::task::JoinSet::new();
+        for node in nodes {
+            let bucket = bucket.clone();
+            waiting.spawn(async move { acquire(&bucket, &node).await });
+        }
+        let winner = waiting.join_next().await.expect("one of them").expect("no panic");
+        tokio::time::sleep(QUICK.life * 2).await;
+        assert!(waiting.try_join_next().is_none(), "the others wait");
+        winner.check().expect("held");
+    }
+}
