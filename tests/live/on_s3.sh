@@ -18,6 +18,8 @@ tests() { cargo test --release --workspace --test all -- "$@"; }
 tests --skip killed_at_chosen_moments --skip recordings::names --skip recordings::crash --skip replay:: --skip secrets:: \
     --skip reports:: --skip messages:: --skip scenarios:: --skip laws:: --skip bad_input:: --skip bad_numbers::
 
+S3="$s3" python3 "$here/s3_outage.py"
+
 happened=$(mktemp)
 trouble() {
     while sleep 2; do

@@ -47,6 +47,7 @@ fn describe() {
     describe_counter!("trunklog_report_computations_total", "Computations of reports, by report: not by who asks");
     describe_counter!("trunklog_report_files_read_total", "Files read for reports, others being remembered");
     describe_histogram!("trunklog_report_seconds", Unit::Seconds, "Time that a report took to compute");
+    describe_counter!("trunklog_log_foreign_records_total", "Records of the topic that trunklog did not write");
     describe_gauge!("trunklog_report_memory_bytes", Unit::Bytes, "Memory of what files contribute to reports");
     describe_gauge!("trunklog_linker_calls", "Calls that the linker watches");
     describe_gauge!("trunklog_index_bytes", Unit::Bytes, "Memory of the indexes of home days and fingerprints");

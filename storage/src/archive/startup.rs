@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
@@ -30,12 +31,30 @@ use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
 /// files of `events` that need not be joined. Up to twice as many are in memory, for reading goes on meanwhile.
 const HALVES_ON_THE_WAY: u64 = 3;
 
+/// A start waits for brokers and a bucket that are away.
+const WAIT_FOR_SERVERS: Duration = Duration::from_secs(120);
+
 impl Archive {
-    /// Opens or makes the archive in `config.data_dir`, recovers, and starts folding in the background.
+    /// Opens or makes the archive in `config.data_dir`, recovers, and starts folding in the background. Brokers or a
+    /// bucket that do not answer are asked again for two minutes.
     ///
     /// # Errors
-    /// `Conflict` when another process has it, `Corrupt` when log and tables contradict each other.
+    /// `Conflict` when another process has it, `Corrupt` when log and tables contradict each other, `Unavailable` when a
+    /// server that it rests on does not answer.
     pub async fn open(config: ArchiveConfig, decoder: Arc<dyn Decoder>) -> Result<Archive, Error> {
+        let began = Instant::now();
+        loop {
+            match Archive::open_once(config.clone(), Arc::clone(&decoder)).await {
+                Err(Error::Unavailable(reason)) if began.elapsed() < WAIT_FOR_SERVERS => {
+                    tracing::warn!(reason, "cannot start yet; it will be tried again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn open_once(config: ArchiveConfig, decoder: Arc<dyn Decoder>) -> Result<Archive, Error> {
         let (log, lease) = open_log(&config).await?;
         let directory = config.data_dir.join("tables");
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
