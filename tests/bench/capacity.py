@@ -11,18 +11,19 @@ import sys
 # Measured (docs/decisions.md, sections 7, 8, 32 and 34): seconds of one processor, bytes.
 MESSAGES_A_CALL = 2.57
 TAKE_IN = 51e-6  # a message over HTTP to the embedded log; wrk's half of two processors taken off
-TAKE_IN_KAFKA = 85e-6  # the same to Kafka, with what comes back decoded
+TAKE_IN_KAFKA = 78e-6  # the same to Kafka, read back and decoded; the broker's part included
 FOLD = 26e-6  # a message folded, swapped and indexed, at 10 million calls
 POLL = 17e-6  # a poll of a report that is remembered
 EVENTS_BYTES, CALLS_BYTES = 293, 188  # of tables, a call
 KAFKA_BYTES = 900  # a message with its headers in a topic, lz4, before copies
 INDEX_BYTES = 20  # on disk, a call
-NODE_MEMORY, CALL_MEMORY = 280e6, 85e-6 * 1e6  # an idle node, and a call of the last month
+NODE_MEMORY, CALL_MEMORY = 120e6, 19  # an idle node, and what its indexes hold in memory of a call (280 MiB at 10 million)
+FOLD_MEMORY = 900e6  # while it folds and swaps at full speed
 # Assumed, and to be replaced by one's own.
 BUSY_HOUR = 0.14  # of a day's calls
 BURST = 3.0  # a second in the busy hour against its mean
 FULL = 0.5  # how much of its processors a node may use in such a second
-CORES = 8  # of a node
+CORES, MEMORY = 8, 32e9  # of a node
 RECORDED, RECORDED_BYTES = 0.3, 360e3  # of calls; three minutes of MP3 at 16 kbit/s
 KEPT_DAYS = 365
 KAFKA_DAYS, COPIES = 14, 3
@@ -38,7 +39,8 @@ def need(calls_a_day):
     clustered = calls_a_day >= 1e8
     take_in = TAKE_IN_KAFKA if clustered else TAKE_IN
     cores = peak * (take_in + FOLD) / FULL
-    nodes = max(1 if not clustered else 2, math.ceil(cores / CORES))
+    indexes = calls_a_day * KEPT_DAYS * CALL_MEMORY
+    nodes = max(1 if not clustered else 2, math.ceil(cores / CORES), math.ceil(indexes / (MEMORY - NODE_MEMORY - FOLD_MEMORY)))
     # A partition is folded by one node, in order, on about one processor.
     partitions = max(1, math.ceil(peak * FOLD / FULL))
     written = peak * KAFKA_BYTES * COPIES
@@ -47,7 +49,7 @@ def need(calls_a_day):
     audio = calls_a_day * KEPT_DAYS * RECORDED * RECORDED_BYTES
     kafka = messages * KAFKA_DAYS * KAFKA_BYTES * COPIES if clustered else 0
     index = calls_a_day * KEPT_DAYS * INDEX_BYTES
-    memory = NODE_MEMORY * nodes + calls_a_day * 30 * CALL_MEMORY
+    memory = (NODE_MEMORY + FOLD_MEMORY) * nodes + indexes
     # Recordings above 64 KiB are a put each.
     puts = calls_a_day * RECORDED + FOLDS_A_DAY * PUTS_A_FOLD * partitions
     month = {
