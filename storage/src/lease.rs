@@ -3,10 +3,9 @@
 //!
 //! The lease is one object, replaced by conditional puts only (`If-None-Match`, `If-Match`). Who holds it renews it now
 //! and then. Whoever waits looks whether it changes: unchanged for [`Times::life`] by the waiting node's own clock it is
-//! dead, so clocks need not agree. A holder that could not renew for [`Times::safe`], which is shorter, commits nothing more
-//! until it has;
-//! one whose lease another has taken is told by [`Lease::lost`] and never commits again. What fences a commit that was on
-//! its way even so is the offset on the very snapshot that it commits to (`lake`).
+//! dead, so clocks need not agree. A holder that could not renew for [`Times::safe`], which is shorter, commits nothing
+//! more until it has; one whose lease another has taken is told by [`Lease::lost`] and never commits again. What fences a
+//! commit that was on its way even so is the offset on the very snapshot that it commits to (`lake`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -135,21 +134,22 @@ impl Lease {
     }
 
     async fn renew(&self, released: bool) -> Result<(), Error> {
-        let (tag, renewal) = {
+        let (before, tag, renewal) = {
             let state = self.state.lock();
-            (state.tag.clone(), state.renewal + 1)
+            (state.renewed, state.tag.clone(), state.renewal + 1)
         };
         let asked = Instant::now();
         let written = self.bucket.replace(KEY, text(&self.holder, renewal, released)?, Some(tag)).await?;
-        let tag = match written {
-            Written::Now(tag) => tag,
-            // An answer may have been lost, and this be our own renewal.
+        let (renewed, tag) = match written {
+            Written::Now(tag) => (asked, tag),
+            // An answer may have been lost, and this be our own renewal. When that was stored nobody knows here, so the
+            // lease is as old as before it.
             Written::Refused => match self.bucket.read_tagged(KEY).await? {
-                Some((bytes, tag)) if self.is_own(&bytes, renewal) => tag,
+                Some((bytes, tag)) if self.is_own(&bytes, renewal) => (before, tag),
                 _ => return Err(Error::Conflict("another node holds the lease on the tables".into())),
             },
         };
-        *self.state.lock() = State { renewed: asked, tag, renewal };
+        *self.state.lock() = State { renewed, tag, renewal };
         Ok(())
     }
 

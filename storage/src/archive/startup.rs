@@ -276,19 +276,20 @@ fn publisher(inner: &Arc<Inner>) -> Publisher {
 async fn open_log(config: &ArchiveConfig) -> Result<(Box<dyn Log>, Option<Arc<Lease>>), Error> {
     let (bucket, data_dir) = (config.bucket.as_ref(), config.data_dir.as_path());
     let directory = data_dir.join("log");
+    if let Some(bucket) = bucket {
+        bucket.check().await?;
+    }
+    // Whose log it is not should not wait for the lease first.
     let lease = async || match bucket {
-        Some(bucket) => {
-            bucket.check().await?;
-            Lease::acquire(bucket, data_dir).await.map(Some)
-        }
+        Some(bucket) => Lease::acquire(bucket, data_dir).await.map(Some),
         None => Ok(None),
     };
     if let Some(kafka) = &config.kafka {
         std::fs::create_dir_all(&directory).context("making the directory of the log")?;
         let lock = lock_directory(&directory)?;
+        let claim = Claim::new(None, Some(kafka.topic.clone())).settle(bucket, data_dir).await?;
         // Before the topic is looked at: who waited for the lease must know its end as it is then.
         let lease = lease().await?;
-        let claim = Claim::new(None, Some(kafka.topic.clone())).settle(bucket, data_dir).await?;
         let kafka = KafkaConfig { queue_limit: config.queue_limit, ..kafka.clone() };
         return Ok((Box::new(KafkaLog::open(kafka, claim.identity, lock).await?), lease));
     }
@@ -298,8 +299,8 @@ async fn open_log(config: &ArchiveConfig) -> Result<(Box<dyn Log>, Option<Arc<Le
         queue_limit: config.queue_limit,
         min_free_bytes: config.min_free_bytes,
     })?;
-    let lease = lease().await?;
     Claim::new(Some(log.identity().to_owned()), None).settle(bucket, data_dir).await?;
+    let lease = lease().await?;
     Ok((Box::new(log), lease))
 }
 

@@ -24,7 +24,7 @@ pub(super) enum Next {
     Record(Offset, Bytes),
     /// A record that trunklog did not write stands there.
     Foreign,
-    /// There are no more for now.
+    /// There are no more for now, as far as the leader knows.
     End,
     /// Nothing came in this time.
     Nothing,
@@ -159,13 +159,13 @@ impl Consumer {
                     heard = Instant::now();
                 }
                 Next::Foreign => heard = Instant::now(),
-                // What is missing up to `until` was never a message.
-                Next::End => break,
-                Next::Nothing if heard.elapsed() > PATIENCE => {
+                // A leader that was just elected may not know yet how far the topic goes: who stopped at its end would
+                // skip messages that were acknowledged.
+                Next::End | Next::Nothing if heard.elapsed() > PATIENCE => {
                     self.placed = false;
                     return Err(Error::Unavailable(format!("Kafka sends nothing of `{}` from {from} on", self.topic)));
                 }
-                Next::Nothing => {}
+                Next::End | Next::Nothing => {}
             }
         }
         Ok(records)

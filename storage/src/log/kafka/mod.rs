@@ -121,7 +121,8 @@ fn unavailable(what: &str, error: &KafkaError) -> Error {
 
 struct Shared {
     config: KafkaConfig,
-    bounds: Mutex<Bounds>,
+    /// As they were when the log was opened.
+    bounds: Bounds,
     /// The offset after the last one that was handed to the publisher.
     followed: watch::Sender<Offset>,
     poisoned: Mutex<Option<String>>,
@@ -173,7 +174,7 @@ impl KafkaLog {
         let (bounds, reader) = asked(reader, Consumer::bounds).await?;
         let shared = Shared {
             config,
-            bounds: Mutex::new(bounds),
+            bounds,
             followed: watch::Sender::new(bounds.next),
             poisoned: Mutex::default(),
             ending: AtomicBool::default(),
@@ -285,7 +286,7 @@ impl Log for KafkaLog {
     }
 
     fn bounds(&self) -> Bounds {
-        let bounds = *self.shared.bounds.lock();
+        let bounds = self.shared.bounds;
         Bounds { next: bounds.next.max(*self.shared.followed.borrow()), ..bounds }
     }
 
