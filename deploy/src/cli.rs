@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use trunklog_storage::event::{Offset, Tokens};
 
 use crate::config::{Overrides, Role, Span};
 use crate::simulate::SimulateArgs;
@@ -128,14 +129,18 @@ pub struct ReplayArgs {
     pub limit: Option<u64>,
 }
 
+fn offset(text: &str) -> Result<Offset, String> {
+    Tokens::parse(text).ok_or_else(|| format!("`{text}` is no offset"))
+}
+
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Print SHA-256 over the rows of each table, sorted by key
     #[arg(long)]
     pub hash: bool,
     /// As the tables were at this offset
-    #[arg(long, value_name = "OFFSET")]
-    pub as_of: Option<u64>,
+    #[arg(long, value_name = "OFFSET", value_parser = offset)]
+    pub as_of: Option<Offset>,
     #[command(flatten)]
     pub remote: Remote,
 }

@@ -350,7 +350,7 @@ impl Outcome {
 
 /// Adds `Trunklog-Offset`.
 pub fn stored(mut response: Response, receipt: &Receipt) -> Response {
-    if let Ok(value) = HeaderValue::from_str(&receipt.offset.to_string()) {
+    if let Ok(value) = HeaderValue::from_str(&receipt.tokens.text(receipt.offset)) {
         response.headers_mut().insert(OFFSET_HEADER, value);
     }
     response
@@ -364,7 +364,7 @@ pub fn counts(receipts: &[Receipt]) -> Response {
         "accepted": count(Outcome::Stored),
         "duplicates": count(Outcome::Duplicate),
         "quarantined": count(Outcome::Quarantined),
-        "offset": last.map(|receipt| receipt.offset.0),
+        "offset": last.map(|receipt| receipt.tokens.json(Some(receipt.offset))),
     });
     let response = Json(body).into_response();
     match last {

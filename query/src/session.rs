@@ -95,7 +95,7 @@ impl Session {
 
     /// What everything in this session is read at.
     pub fn as_of(&self) -> AsOf {
-        AsOf { offset: self.snapshot.offset, time: self.snapshot.time }
+        AsOf { offset: self.snapshot.offset, tokens: self.shared.archive.tokens(), time: self.snapshot.time }
     }
 
     /// The snapshot.

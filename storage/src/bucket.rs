@@ -14,8 +14,8 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{
-    BackoffConfig, Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
-    UpdateVersion,
+    BackoffConfig, Error as StoreError, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    RetryConfig, UpdateVersion,
 };
 use url::Url;
 
@@ -186,6 +186,16 @@ impl Bucket {
         }
     }
 
+    /// Stores an object, whatever was there.
+    ///
+    /// # Errors
+    /// What the server says. The object may have been replaced all the same.
+    pub(crate) async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let path = self.path(key)?;
+        self.store.put(&path, bytes.into()).await.map_err(|error| failed(format!("storing `{key}`"), error))?;
+        Ok(())
+    }
+
     /// Replaces an object if it still has this tag, or makes it if there is none and no tag is named.
     ///
     /// # Errors
@@ -208,10 +218,19 @@ impl Bucket {
     /// # Errors
     /// What the server says.
     pub(crate) async fn read_tagged(&self, key: &str) -> Result<Option<(Bytes, String)>, Error> {
+        self.read_newer(key, None).await
+    }
+
+    /// The same; `None` also when it still has this tag.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub(crate) async fn read_newer(&self, key: &str, tag: Option<&str>) -> Result<Option<(Bytes, String)>, Error> {
         let path = self.path(key)?;
-        let found = match self.store.get(&path).await {
+        let options = GetOptions { if_none_match: tag.map(str::to_owned), ..GetOptions::default() };
+        let found = match self.store.get_opts(&path, options).await {
             Ok(found) => found,
-            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(StoreError::NotFound { .. } | StoreError::NotModified { .. }) => return Ok(None),
             Err(error) => return Err(failed(format!("reading `{key}`"), error)),
         };
         let tag = found.meta.e_tag.clone().ok_or_else(|| untagged(key))?;

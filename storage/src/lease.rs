@@ -4,8 +4,8 @@
 //! The lease is one object, replaced by conditional puts only (`If-None-Match`, `If-Match`). Who holds it renews it now
 //! and then. Whoever waits looks whether it changes: unchanged for [`Times::life`] by the waiting node's own clock it is
 //! dead, so clocks need not agree. A holder that could not renew for [`Times::safe`], which is shorter, commits nothing
-//! more until it has; one whose lease another has taken is told by [`Lease::lost`] and never commits again. What fences a
-//! commit that was on its way even so is the offset on the very snapshot that it commits to (`lake`).
+//! more until it has; one whose lease another has taken is told by [`Lease::lost`] and never commits under it again. What
+//! fences a commit that was on its way even so is the offset on the very snapshot that it commits to (`lake`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -61,71 +61,107 @@ pub(crate) struct Lease {
     times: Times,
     holder: String,
     state: Mutex<State>,
+    /// Held by who renews, so that no renewal overtakes another.
+    asking: tokio::sync::Mutex<()>,
     lost: CancellationToken,
     renewing: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Lease {
-    /// Waits until nobody else holds it. Whoever calls this has the lock of the data directory: a lease that a killed
-    /// process of it held is taken up at once.
+/// A node that would have the lease.
+pub(crate) struct Candidate {
+    bucket: Bucket,
+    times: Times,
+    holder: String,
+    /// What was in the object when it was last seen to change, and when that was.
+    seen: Option<(String, Instant)>,
+}
+
+impl Candidate {
+    /// Whoever makes one has the lock of the data directory: a lease that a killed process of it held is taken up at
+    /// once.
+    ///
+    /// # Errors
+    /// If the data directory cannot be read.
+    pub fn new(bucket: &Bucket, data_dir: &Path) -> Result<Candidate, Error> {
+        Candidate::with_times(bucket, data_dir, TIMES)
+    }
+
+    fn with_times(bucket: &Bucket, data_dir: &Path, times: Times) -> Result<Candidate, Error> {
+        Ok(Candidate { bucket: bucket.clone(), times, holder: node(data_dir)?, seen: None })
+    }
+
+    /// Takes the lease if it is free now.
     ///
     /// # Errors
     /// `Unavailable` when the bucket is.
-    pub async fn acquire(bucket: &Bucket, data_dir: &Path) -> Result<Arc<Lease>, Error> {
-        Lease::acquire_for(bucket, data_dir, TIMES).await
+    pub async fn try_take(&mut self) -> Result<Option<Arc<Lease>>, Error> {
+        let asked = Instant::now();
+        let tag = match self.bucket.read_tagged(KEY).await? {
+            None => None,
+            Some((bytes, tag)) if self.is_free(&bytes, &tag, asked) => Some(tag),
+            Some(_) => return Ok(None),
+        };
+        let asked = Instant::now();
+        let written = self.bucket.replace(KEY, text(&self.holder, 0, false)?, tag).await?;
+        let Written::Now(tag) = written else { return Ok(None) };
+        self.seen = None;
+        Ok(Some(Lease::held(self, asked, tag)))
     }
 
-    async fn acquire_for(bucket: &Bucket, data_dir: &Path, times: Times) -> Result<Arc<Lease>, Error> {
-        let holder = node(data_dir)?;
-        let (mut seen, mut since) = (None, Instant::now());
-        loop {
-            let asked = Instant::now();
-            let Some(found) = bucket.read_tagged(KEY).await? else {
-                match bucket.replace(KEY, text(&holder, 0, false)?, None).await? {
-                    Written::Now(tag) => return Ok(Lease::held((bucket, times), holder, asked, tag)),
-                    Written::Refused => continue,
-                }
-            };
-            let (bytes, tag) = found;
-            let held: Option<Held> = serde_json::from_slice(&bytes).ok();
-            let is_own = held.as_ref().is_some_and(|held| held.holder == holder);
-            if seen.as_ref() != Some(&tag) {
-                if seen.is_none() && held.as_ref().is_some_and(|held| !held.released && !is_own) {
+    fn is_free(&mut self, bytes: &[u8], tag: &str, asked: Instant) -> bool {
+        let held: Option<Held> = serde_json::from_slice(bytes).ok();
+        if held.as_ref().is_some_and(|held| held.released || held.holder == self.holder) {
+            return true;
+        }
+        match &self.seen {
+            Some((seen, since)) if seen == tag => since.elapsed() > self.times.life,
+            seen => {
+                if seen.is_none() {
                     let by = held.as_ref().map(|held| held.holder.as_str());
-                    tracing::info!(by, "another node may hold the lease on the tables; waiting for it");
+                    tracing::info!(by, "another node may hold the lease on the tables");
                 }
-                (seen, since) = (Some(tag.clone()), asked);
-            }
-            let is_free = is_own || held.is_some_and(|held| held.released) || since.elapsed() > times.life;
-            if is_free {
-                let asked = Instant::now();
-                if let Written::Now(tag) = bucket.replace(KEY, text(&holder, 0, false)?, Some(tag)).await? {
-                    return Ok(Lease::held((bucket, times), holder, asked, tag));
-                }
-            } else {
-                tokio::time::sleep(times.renew).await;
+                self.seen = Some((tag.to_owned(), asked));
+                false
             }
         }
     }
+}
 
-    fn held((bucket, times): (&Bucket, Times), holder: String, renewed: Instant, tag: String) -> Arc<Lease> {
-        let state = Mutex::new(State { renewed, tag, renewal: 0 });
-        let lost = CancellationToken::new();
-        let lease = Lease { bucket: bucket.clone(), times, holder, state, lost, renewing: Mutex::default() };
-        let lease = Arc::new(lease);
+impl Lease {
+    /// Waits until nobody else holds it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the bucket is.
+    pub async fn acquire(mut candidate: Candidate) -> Result<Arc<Lease>, Error> {
+        loop {
+            if let Some(lease) = candidate.try_take().await? {
+                return Ok(lease);
+            }
+            tokio::time::sleep(candidate.times.renew).await;
+        }
+    }
+
+    fn held(candidate: &Candidate, renewed: Instant, tag: String) -> Arc<Lease> {
+        let times = candidate.times;
+        let lease = Arc::new(Lease {
+            bucket: candidate.bucket.clone(),
+            times,
+            holder: candidate.holder.clone(),
+            state: Mutex::new(State { renewed, tag, renewal: 0 }),
+            asking: tokio::sync::Mutex::default(),
+            lost: CancellationToken::new(),
+            renewing: Mutex::default(),
+        });
         let weak = Arc::downgrade(&lease);
         let renewing = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(times.renew).await;
                 let Some(lease) = weak.upgrade() else { return };
-                match lease.renew(false).await {
-                    Ok(()) => {}
-                    Err(Error::Conflict(_)) => {
-                        tracing::error!("another node took the lease on the tables; this one ends");
-                        lease.lost.cancel();
-                        return;
-                    }
-                    Err(error) => tracing::warn!(%error, "the lease on the tables was not renewed"),
+                if lease.lost.is_cancelled() {
+                    return;
+                }
+                if let Err(error) = lease.renew(false).await {
+                    tracing::warn!(%error, "the lease on the tables was not renewed");
                 }
             }
         });
@@ -134,22 +170,32 @@ impl Lease {
     }
 
     async fn renew(&self, released: bool) -> Result<(), Error> {
-        let (before, tag, renewal) = {
-            let state = self.state.lock();
-            (state.renewed, state.tag.clone(), state.renewal + 1)
-        };
-        let asked = Instant::now();
-        let written = self.bucket.replace(KEY, text(&self.holder, renewal, released)?, Some(tag)).await?;
-        let (renewed, tag) = match written {
-            Written::Now(tag) => (asked, tag),
-            // An answer may have been lost, and this be our own renewal. When that was stored nobody knows here, so the
-            // lease is as old as before it.
-            Written::Refused => match self.bucket.read_tagged(KEY).await? {
-                Some((bytes, tag)) if self.is_own(&bytes, renewal) => (before, tag),
-                _ => return Err(Error::Conflict("another node holds the lease on the tables".into())),
-            },
-        };
-        *self.state.lock() = State { renewed, tag, renewal };
+        let _one = self.asking.lock().await;
+        // An answer may be lost, and what is refused then be our own renewal. When that was stored nobody knows here, so
+        // it is renewed once more.
+        for _ in 0..2 {
+            let (before, tag, renewal) = {
+                let state = self.state.lock();
+                (state.renewed, state.tag.clone(), state.renewal + 1)
+            };
+            let asked = Instant::now();
+            let text = text(&self.holder, renewal, released)?;
+            let (renewed, tag) = match self.bucket.replace(KEY, text, Some(tag)).await? {
+                Written::Now(tag) => (asked, tag),
+                Written::Refused => match self.bucket.read_tagged(KEY).await? {
+                    Some((bytes, tag)) if self.is_own(&bytes, renewal) => (before, tag),
+                    _ => {
+                        tracing::error!("another node took the lease on the tables");
+                        self.lost.cancel();
+                        return Err(Error::Conflict("another node holds the lease on the tables".into()));
+                    }
+                },
+            };
+            *self.state.lock() = State { renewed, tag, renewal };
+            if renewed == asked {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -158,18 +204,25 @@ impl Lease {
         held.is_ok_and(|held| held.holder == self.holder && held.renewal == renewal)
     }
 
-    /// Whether a commit may be made now.
+    /// Whether a commit may be made now. Who could not renew it for a while asks once more.
     ///
     /// # Errors
-    /// `Conflict` when the lease is lost or may be.
-    pub fn check(&self) -> Result<(), Error> {
+    /// `Conflict` when the lease is lost, `Unavailable` when it may be.
+    pub async fn check(&self) -> Result<(), Error> {
+        if !self.lost.is_cancelled() && !self.is_sure() {
+            let _ = tokio::time::timeout(self.times.safe, self.renew(false)).await;
+        }
         if self.lost.is_cancelled() {
             return Err(Error::Conflict("another node holds the lease on the tables".into()));
         }
-        if self.state.lock().renewed.elapsed() > self.times.safe {
+        if !self.is_sure() {
             return Err(Error::Unavailable("the lease on the tables could not be renewed".into()));
         }
         Ok(())
+    }
+
+    fn is_sure(&self) -> bool {
+        self.state.lock().renewed.elapsed() <= self.times.safe
     }
 
     /// Cancelled when another node has it.
@@ -179,8 +232,12 @@ impl Lease {
 
     /// Lets the next one have it at once.
     pub async fn release(&self) {
-        if let Some(renewing) = self.renewing.lock().take() {
-            renewing.abort();
+        {
+            // Not while one is on its way, which might come after what is written below.
+            let _one = self.asking.lock().await;
+            if let Some(renewing) = self.renewing.lock().take() {
+                renewing.abort();
+            }
         }
         if !self.lost.is_cancelled()
             && let Err(error) = self.renew(true).await
@@ -224,7 +281,8 @@ mod tests {
         Times { life: Duration::from_millis(600), safe: Duration::from_millis(300), renew: Duration::from_millis(40) };
 
     async fn acquire(bucket: &Bucket, node: &TempDir) -> Arc<Lease> {
-        Lease::acquire_for(bucket, node.path(), QUICK).await.expect("the bucket answers")
+        let candidate = Candidate::with_times(bucket, node.path(), QUICK).expect("a directory");
+        Lease::acquire(candidate).await.expect("the bucket answers")
     }
 
     fn node() -> TempDir {
@@ -242,10 +300,10 @@ mod tests {
         // Far longer than one lives that is not renewed.
         tokio::time::sleep(QUICK.life * 3).await;
         assert!(!waiting.is_finished(), "it is renewed");
-        first.check().expect("held");
+        first.check().await.expect("held");
         first.release().await;
         let second = tokio::time::timeout(QUICK.life / 2, waiting).await.expect("at once").expect("no panic");
-        second.check().expect("held");
+        second.check().await.expect("held");
         assert!(!second.lost().is_cancelled());
     }
 
@@ -259,10 +317,24 @@ mod tests {
         let began = Instant::now();
         let second = acquire(&bucket, &other).await;
         assert!(began.elapsed() >= QUICK.life, "after {:?}", began.elapsed());
-        assert!(matches!(first.check(), Err(Error::Unavailable(_))), "no longer sure of it");
-        second.check().expect("held");
-        assert!(matches!(first.renew(false).await, Err(Error::Conflict(_))), "told as soon as it asks");
+        assert!(!first.is_sure() && !first.lost().is_cancelled(), "no longer sure of it");
+        assert!(matches!(first.check().await, Err(Error::Conflict(_))), "told as soon as it asks");
+        second.check().await.expect("held");
         second.renew(false).await.expect("undisturbed");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_could_not_renew_it_for_a_while_asks_once_more() {
+        let (bucket, one) = (Bucket::in_memory(), node());
+        let lease = acquire(&bucket, &one).await;
+        if let Some(renewing) = lease.renewing.lock().take() {
+            renewing.abort();
+        }
+        // As long as the bucket was away, and nobody else asked for it.
+        tokio::time::sleep(QUICK.safe * 2).await;
+        assert!(!lease.is_sure());
+        lease.check().await.expect("the bucket is back");
+        assert!(lease.is_sure());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -273,7 +345,7 @@ mod tests {
         let began = Instant::now();
         let again = acquire(&bucket, &one).await;
         assert!(began.elapsed() < QUICK.life, "after {:?}", began.elapsed());
-        again.check().expect("held");
+        again.check().await.expect("held");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -289,6 +361,6 @@ mod tests {
         let winner = waiting.join_next().await.expect("one of them").expect("no panic");
         tokio::time::sleep(QUICK.life * 2).await;
         assert!(waiting.try_join_next().is_none(), "the others wait");
-        winner.check().expect("held");
+        winner.check().await.expect("held");
     }
 }

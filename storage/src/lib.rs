@@ -29,6 +29,7 @@ pub mod priority;
 pub mod recording;
 pub mod rows;
 pub mod schema;
+mod shared_file;
 pub mod sorted_map;
 mod threads;
 

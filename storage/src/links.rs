@@ -2,20 +2,22 @@
 //!
 //! A link is a token `tll_…` of 256 random bits. `links.json` in the data directory (mode 0600) holds only the SHA-256
 //! of each token, so nothing in it opens anything. Changes are on disk before a caller learns of them; looking a token
-//! up reads memory only. Links that have ended are dropped when the file is next written.
+//! up reads memory only. Links that have ended are dropped when the file is next written. Nodes that share a bucket share
+//! the file, as `config/links.json` in it.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
-use crate::durable_file;
+use crate::bucket::Bucket;
 use crate::error::Error;
 use crate::event::{Micros, hex, now};
 use crate::keys::token::{ID_LETTERS, TOKEN_LETTERS, hash, random_letters};
+use crate::shared_file::{SharedFile, Tag};
 
 /// Every token of a link starts so.
 pub const TOKEN_PREFIX: &str = "tll_";
@@ -24,6 +26,8 @@ pub const TOKEN_PREFIX: &str = "tll_";
 const MOST: usize = 100_000;
 
 const VERSION: u32 = 1;
+
+const FILE: &str = "links.json";
 
 /// One link, without its token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,10 +67,11 @@ pub struct Links {
 }
 
 struct Inner {
-    path: PathBuf,
+    file: SharedFile,
     most: usize,
-    /// Serialises changes. Readers wait only for the change in memory, never for the disk.
-    writer: Mutex<()>,
+    /// Serialises changes. Readers wait only for the change in memory, never for the disk. Has the tag of what is in
+    /// memory.
+    writer: Mutex<Tag>,
     /// By the hash of their token: how long a look-up takes says nothing about the tokens there are.
     by_hash: RwLock<HashMap<String, Link>>,
 }
@@ -81,7 +86,7 @@ struct LinkFile {
 
 /// The same, to be written.
 #[derive(Serialize)]
-struct Written<'a> {
+struct WrittenFile<'a> {
     version: u32,
     links: Vec<&'a Link>,
 }
@@ -89,17 +94,37 @@ struct Written<'a> {
 impl Links {
     /// Reads `<data_dir>/links.json`; a missing file means no links.
     pub fn open(data_dir: &Path) -> Result<Links, Error> {
-        Links::with_most(data_dir, MOST)
+        Links::of(SharedFile::local(data_dir, FILE), MOST)
     }
 
-    fn with_most(data_dir: &Path, most: usize) -> Result<Links, Error> {
-        let path = data_dir.join("links.json");
-        let file = durable_file::read::<LinkFile>(&path)?.unwrap_or(LinkFile { version: VERSION, links: Vec::new() });
-        if file.version != VERSION {
-            return Err(Error::Corrupt(format!("{}: version {} is not known here", path.display(), file.version)));
+    /// Reads `config/links.json` in the bucket that nodes share.
+    pub async fn shared(bucket: &Bucket, data_dir: &Path) -> Result<Links, Error> {
+        Links::of(SharedFile::shared(bucket, data_dir, FILE).await?, MOST)
+    }
+
+    fn of(file: SharedFile, most: usize) -> Result<Links, Error> {
+        let (content, tag) = file.read::<LinkFile>()?;
+        let by_hash = RwLock::new(content.map(|content| content.by_hash(&file)).transpose()?.unwrap_or_default());
+        Ok(Links { inner: Arc::new(Inner { file, most, writer: Mutex::new(tag), by_hash }) })
+    }
+
+    /// Takes up what other nodes changed.
+    ///
+    /// # Errors
+    /// If the file cannot be read; what is known stays in force.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let known = inner.writer.lock().clone();
+        if let Some((content, tag)) = inner.file.newer_than::<LinkFile>(&known).await? {
+            let newer = content.by_hash(&inner.file)?;
+            let mut current = inner.writer.lock();
+            // Unless this node changed it meanwhile.
+            if *current == known {
+                *current = tag;
+                *inner.by_hash.write() = newer;
+            }
         }
-        let by_hash = file.links.into_iter().map(|link| (link.sha256.clone(), link)).collect();
-        Ok(Links { inner: Arc::new(Inner { path, most, writer: Mutex::new(()), by_hash: RwLock::new(by_hash) }) })
+        Ok(())
     }
 
     /// Makes a link; it is durable when this returns. Blocks on the disk. [`Error::Full`] while too many are alive.
@@ -145,6 +170,16 @@ impl Links {
     }
 }
 
+impl LinkFile {
+    fn by_hash(self, file: &SharedFile) -> Result<HashMap<String, Link>, Error> {
+        if self.version != VERSION {
+            let (place, version) = (file.place(), self.version);
+            return Err(Error::Corrupt(format!("{place}: version {version} is not known here")));
+        }
+        Ok(self.links.into_iter().map(|link| (link.sha256.clone(), link)).collect())
+    }
+}
+
 impl Link {
     fn is_alive(&self, at: Micros) -> bool {
         self.expires_at > at
@@ -153,16 +188,23 @@ impl Link {
 
 impl Inner {
     fn add(&self, link: Link) -> Result<(), Error> {
-        let _guard = self.writer.lock();
+        let mut current = self.writer.lock();
         let at = now();
-        {
-            let by_hash = self.by_hash.read();
-            let alive = by_hash.values().filter(|link| link.is_alive(at));
-            let all: Vec<&Link> = alive.chain([&link]).collect();
-            if all.len() > self.most {
-                return Err(Error::Full(format!("there are {} links already; revoke some", self.most)));
+        loop {
+            let written = {
+                let by_hash = self.by_hash.read();
+                let others = by_hash.values().filter(|other| other.is_alive(at) && other.id != link.id);
+                let all: Vec<&Link> = others.chain([&link]).collect();
+                if all.len() > self.most {
+                    return Err(Error::Full(format!("there are {} links already; revoke some", self.most)));
+                }
+                self.write(all, &current)?
+            };
+            if let Some(tag) = written {
+                *current = tag;
+                break;
             }
-            self.write(all)?;
+            self.read_again(&mut current)?;
         }
         let mut by_hash = self.by_hash.write();
         by_hash.retain(|_, link| link.is_alive(at));
@@ -171,31 +213,46 @@ impl Inner {
     }
 
     fn remove(&self, is_meant: impl Fn(&Link) -> bool) -> Result<bool, Error> {
-        let _guard = self.writer.lock();
+        let mut current = self.writer.lock();
         let at = now();
-        {
-            let by_hash = self.by_hash.read();
-            let alive = by_hash.values().filter(|link| link.is_alive(at));
-            let (ended, kept): (Vec<&Link>, Vec<&Link>) = alive.partition(|link| is_meant(link));
-            if ended.is_empty() {
-                return Ok(false);
+        loop {
+            let written = {
+                let by_hash = self.by_hash.read();
+                let alive = by_hash.values().filter(|link| link.is_alive(at));
+                let (ended, kept): (Vec<&Link>, Vec<&Link>) = alive.partition(|link| is_meant(link));
+                if ended.is_empty() {
+                    return Ok(false);
+                }
+                self.write(kept, &current)?
+            };
+            if let Some(tag) = written {
+                *current = tag;
+                break;
             }
-            self.write(kept)?;
+            self.read_again(&mut current)?;
         }
         self.by_hash.write().retain(|_, link| link.is_alive(at) && !is_meant(link));
         Ok(true)
     }
 
     /// Oldest first, so that the file reads as a history.
-    fn write(&self, mut links: Vec<&Link>) -> Result<(), Error> {
+    fn write(&self, mut links: Vec<&Link>, tag: &Tag) -> Result<Option<Tag>, Error> {
         links.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
-        durable_file::write(&self.path, &Written { version: VERSION, links })
+        self.file.write(&WrittenFile { version: VERSION, links }, tag)
+    }
+
+    /// Another node was quicker.
+    fn read_again(&self, current: &mut Tag) -> Result<(), Error> {
+        let (content, tag) = self.file.read::<LinkFile>()?;
+        let newer = content.map(|content| content.by_hash(&self.file)).transpose()?.unwrap_or_default();
+        (*current, *self.by_hash.write()) = (tag, newer);
+        Ok(())
     }
 }
 
 impl std::fmt::Debug for Links {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Links").field("path", &self.inner.path).finish_non_exhaustive()
+        formatter.debug_struct("Links").field("file", &self.inner.file.place()).finish_non_exhaustive()
     }
 }
 
@@ -288,7 +345,7 @@ mod tests {
     #[test]
     fn too_many_are_refused_until_one_has_ended() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let links = Links::with_most(directory.path(), 2).expect("opens");
+        let links = Links::of(SharedFile::local(directory.path(), FILE), 2).expect("opens");
         let first = create(&links, "rec1", HOUR);
         create(&links, "rec2", SECOND);
         assert!(matches!(links.create("acme", "rec3", HOUR, "key_1"), Err(Error::Full(_))));

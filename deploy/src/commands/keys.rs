@@ -24,7 +24,7 @@ pub async fn run(command: KeysCommand, config: &Checked) -> Result<(), Error> {
                 Ok(())
             }
             None => {
-                Locked::open(config)?.keys.list().iter().map(shown_key).for_each(|key| print(&key));
+                Locked::open(config).await?.keys.list().iter().map(shown_key).for_each(|key| print(&key));
                 Ok(())
             }
         },
@@ -33,7 +33,7 @@ pub async fn run(command: KeysCommand, config: &Checked) -> Result<(), Error> {
                 let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
                 client.ask(Ask::delete(format!("/v1/keys/{id}"))).await.map(|_| ())
             }
-            None if Locked::open(config)?.keys.revoke(&id)? => Ok(()),
+            None if Locked::open(config).await?.keys.revoke(&id)? => Ok(()),
             None => Err(Error::Usage(format!("there is no key `{id}`"))),
         },
     }
@@ -50,7 +50,7 @@ async fn create(arguments: CreateKeyArgs, config: &Checked) -> Result<(), Error>
     };
     request.check().map_err(|invalid| Error::Usage(invalid.to_string()))?;
     let Some(client) = running else {
-        let created = Locked::open(config)?.keys.create(request)?;
+        let created = Locked::open(config).await?.keys.create(request)?;
         output::line(&created.token);
         return Ok(());
     };
@@ -67,21 +67,24 @@ async fn create(arguments: CreateKeyArgs, config: &Checked) -> Result<(), Error>
     Ok(())
 }
 
-/// The key file of a data directory that no server runs on.
+/// The key file of a data directory that no server runs on, or that of a bucket that nodes share.
 struct Locked {
     keys: Keys,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Locked {
-    fn open(config: &Checked) -> Result<Locked, Error> {
+    async fn open(config: &Checked) -> Result<Locked, Error> {
+        if let Some(bucket) = config.archive.bucket.as_ref().filter(|_| config.archive.is_shared()) {
+            return Ok(Locked { keys: Keys::shared(bucket, &config.data_dir).await?, _lock: None });
+        }
         let log = config.data_dir.join("log");
         directory::make(&config.data_dir)?;
         let lock = lock_directory(&log).map_err(|error| match error {
             trunklog_storage::error::Error::Conflict(_) => Error::Held(config.data_dir.clone()),
             error => Error::Storage(error),
         })?;
-        Ok(Locked { keys: Keys::open(&config.data_dir)?, _lock: lock })
+        Ok(Locked { keys: Keys::open(&config.data_dir)?, _lock: Some(lock) })
     }
 }
 

@@ -52,6 +52,8 @@ impl Checked {
         let mut archive = archive(&written, &data_dir);
         archive.bucket = cluster::bucket(&written, &layers)?;
         archive.kafka = cluster::kafka(&written, &layers)?;
+        let role = written.role.unwrap_or(Role::All);
+        archive.leads = matches!(role, Role::All | Role::Compact);
         let query = query(&written, &layers)?;
         let presign = cluster::presign(&written, &layers)?;
         let media = MediaConfig { presign, ..media(&written, &archive, &data_dir) };
@@ -64,7 +66,7 @@ impl Checked {
             settings,
             store_url: written.store.url.clone().unwrap_or_default(),
             data_dir,
-            role: written.role.unwrap_or(Role::All),
+            role,
             listen,
             pg_listen: written.pg_listen.unwrap_or(Listen(Some(loopback(5433)))),
             flight_listen: written.flight_listen.unwrap_or(Listen(Some(loopback(50051)))),

@@ -1,9 +1,9 @@
-//! `/v1/admin/…`: fold and compact, rebuild, hash.
+//! `/v1/admin/…`: fold and compact, hand over, rebuild, hash.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
-use trunklog_storage::event::{Offset, format_time};
+use trunklog_storage::event::{Tokens, format_time};
 
 use super::AppState;
 use super::access::Administrator;
@@ -18,7 +18,19 @@ pub async fn flush(
 ) -> Result<Json<Value>, Problem> {
     Parameters::parse(query.as_deref(), &[])?;
     let offset = state.archive.flush().await?;
-    Ok(Json(json!({ "offset": offset })))
+    Ok(Json(json!({ "offset": state.archive.tokens().json(offset) })))
+}
+
+/// `POST /v1/admin/handover`: this node folds no more, another one goes on.
+pub async fn hand_over(
+    Administrator(administrator): Administrator,
+    State(state): State<AppState>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    Parameters::parse(query.as_deref(), &[])?;
+    tracing::info!(by = administrator.key_id, "handing over");
+    state.archive.hand_over().await?;
+    Ok(Json(json!({ "offset": state.archive.tokens().json(state.archive.status().folded) })))
 }
 
 /// `POST /v1/admin/rebuild`: folds every message again.
@@ -41,8 +53,8 @@ pub async fn hash(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &["as_of"])?;
-    let wrong = || Problem::parameter("as_of", "`as_of` must be an offset: a whole number from 0");
-    let as_of = parameters.get("as_of").map(|text| text.parse().map(Offset).map_err(|_| wrong())).transpose()?;
+    let wrong = || Problem::parameter("as_of", "`as_of` must be an offset");
+    let as_of = parameters.get("as_of").map(|text| Tokens::parse(text).ok_or_else(wrong)).transpose()?;
     if as_of.is_some_and(|offset| state.archive.visible().is_none_or(|visible| visible < offset)) {
         return Err(Problem::parameter("as_of", "this offset has not been reached"));
     }
@@ -61,5 +73,7 @@ pub async fn hash(
         .iter()
         .map(|table| json!({ "table": table.table, "rows": table.rows, "sha256": table.sha256 }))
         .collect();
-    Ok(Json(json!({ "tables": tables, "as_of": { "offset": offset, "time": format_time(time) } })))
+    Ok(Json(
+        json!({ "tables": tables, "as_of": { "offset": state.archive.tokens().json(offset), "time": format_time(time) } }),
+    ))
 }

@@ -20,13 +20,16 @@ pub async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
     if state.is_draining() {
         return failed("draining", "the server is stopping");
     }
-    match state.archive.status().poisoned {
+    let status = state.archive.status();
+    match status.poisoned {
         Some(reason) => failed("poisoned", &reason),
         None => {
             let answer = json!({
                 "status": "ready",
                 "version": env!("CARGO_PKG_VERSION"),
                 "uptime_s": state.started.elapsed().as_secs(),
+                "role": state.role.as_str(),
+                "leads": status.leads,
             });
             (StatusCode::OK, Json(answer))
         }

@@ -72,6 +72,12 @@ fn describe() {
     describe_histogram!("trunklog_log_group_appends", "Messages that one sync made durable");
     describe_histogram!("trunklog_fold_seconds", Unit::Seconds, "One fold of the log into the tables");
     describe_histogram!("trunklog_compaction_seconds", Unit::Seconds, "One compaction");
+    describe_histogram!(
+        "trunklog_receipt_to_visible_seconds",
+        Unit::Seconds,
+        "From the receipt of a message, on whatever node, until queries on this one see it"
+    );
+    describe_gauge!("trunklog_leads", "1 while this node folds, of several");
     describe_gauge!("trunklog_fold_lag_messages", "Acknowledged messages that are not yet in every table");
     describe_gauge!("trunklog_compaction_lag_seconds", Unit::Seconds, "Age of the oldest part that is not compacted");
     describe_gauge!("trunklog_tail_bytes", Unit::Bytes, "Memory taken by messages that are not yet in `events`");

@@ -7,6 +7,7 @@ mod admin;
 mod contacts;
 mod demo;
 pub mod directory;
+mod duties;
 mod fetches;
 mod health;
 mod keys;
@@ -36,13 +37,13 @@ use trunklog_query::recordings::RecordingCache;
 use trunklog_query::{QueryEngine, QueryState, Workers};
 use trunklog_storage::archive::Archive;
 use trunklog_storage::keys::{Keys, NewKey};
-use trunklog_storage::linker;
 use trunklog_storage::links::Links;
-use trunklog_storage::media::{Media, keeper};
+use trunklog_storage::media::Media;
 
 use crate::config::{Checked, Overrides, Role};
 use crate::error::Error;
 use crate::output;
+use duties::Duties;
 pub use keys::shown as shown_key;
 use problem::Problem;
 use runtimes::Background;
@@ -56,6 +57,7 @@ pub struct AppState {
     pub archive: Archive,
     pub keys: Keys,
     pub settings: SharedSettings,
+    role: Role,
     background: Handle,
     metrics: Option<PrometheusHandle>,
     started: Instant,
@@ -86,7 +88,13 @@ impl Opened {
         let archive = Archive::open(config.archive.clone(), decoder).await?;
         // After the archive: whoever has the log's lock may empty the folder of unfinished uploads.
         let media = Media::open(config.media.clone())?;
-        let keys = Keys::open(&config.data_dir)?;
+        let shared = config.archive.bucket.as_ref().filter(|_| config.archive.is_shared());
+        let (keys, links) = match shared {
+            Some(bucket) => {
+                (Keys::shared(bucket, &config.data_dir).await?, Links::shared(bucket, &config.data_dir).await?)
+            }
+            None => (Keys::open(&config.data_dir)?, Links::open(&config.data_dir)?),
+        };
         let engine = Arc::new(QueryEngine::new(archive.clone(), config.query.clone(), workers));
         let fetcher = FetchQueue::start(archive.clone(), media.clone(), settings.clone(), background.clone());
         let for_links = settings.clone();
@@ -94,13 +102,14 @@ impl Opened {
             engine: Arc::clone(&engine),
             keys: keys.clone(),
             media,
-            links: Links::open(&config.data_dir)?,
+            links,
             public_url: Arc::new(move || for_links.load().public_url.clone()),
             cache: RecordingCache::new(config.data_dir.join("objects/.tmp")),
             stopping: CancellationToken::new(),
         };
         let (started, draining) = (Instant::now(), Arc::default());
-        let state = AppState { archive, keys, settings, background, metrics: None, started, draining };
+        let role = config.role;
+        let state = AppState { archive, keys, settings, role, background, metrics: None, started, draining };
         Ok(Opened { state, engine, query, fetcher })
     }
 
@@ -122,12 +131,13 @@ impl Opened {
         routes::public(self.state.clone(), ingest, self.query.clone())
     }
 
-    /// Takes up what an earlier run left undone: recordings that were not looked at, links that were not fetched.
-    fn resume(&self) -> Result<(), Error> {
-        keeper::start(&self.state.archive, &self.query.media)?;
-        linker::start(&self.state.archive)?;
-        self.fetcher.resume(Arc::new(fetches::StoredMessages::new(Arc::clone(&self.engine))));
-        Ok(())
+    fn duties(&self) -> Duties {
+        Duties {
+            archive: self.state.archive.clone(),
+            engine: Arc::clone(&self.engine),
+            query: self.query.clone(),
+            fetcher: self.fetcher.clone(),
+        }
     }
 }
 
@@ -144,10 +154,11 @@ pub fn run(overrides: &Overrides, with_demo: bool) -> Result<(), Error> {
 }
 
 fn check(config: &Checked) -> Result<(), Error> {
-    if config.role != Role::All {
+    if config.role != Role::All && !config.archive.is_shared() {
         let role = config.role.as_str();
-        let reason = "the embedded log belongs to one process, which does everything; use `--role all`";
-        return Err(Error::Usage(format!("`--role {role}` needs a log that nodes share: {reason}")));
+        let reason = "the embedded log and local tables belong to one process, which does everything; use `--role all`, \
+                      or name a topic (`kafka.brokers`) and a bucket (`store.url`)";
+        return Err(Error::Usage(format!("`--role {role}` needs a log and tables that nodes share: {reason}")));
     }
     if !config.listen.ip().is_loopback() && !config.insecure_bind {
         let reason = "without TLS keys and calls would cross the network in clear text; put a proxy with TLS in front \
@@ -177,7 +188,7 @@ async fn serve(config: Checked, overrides: Overrides, with_demo: bool, backgroun
         tokio::spawn(metrics::keep_small(handle));
     }
 
-    opened.resume()?;
+    opened.duties().begin()?;
     let stop = opened.query.stopping.clone();
     let data_dir = config.data_dir.clone();
     signals::watch(opened.state.clone(), config, overrides, stop.clone())?;

@@ -15,6 +15,7 @@ use trunklog_query::QueryState;
 
 use super::problem::Problem;
 use super::{AppState, admin, health, keys, metrics};
+use crate::config::Role;
 
 /// What the network may reach.
 pub fn public(state: AppState, ingest: IngestState, query: QueryState) -> Router {
@@ -23,12 +24,15 @@ pub fn public(state: AppState, ingest: IngestState, query: QueryState) -> Router
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::scrape))
         .with_state(state.clone());
-    let routes = open
-        .merge(administration(state))
-        .merge(trunklog_ingest::router(ingest))
-        .merge(trunklog_query::router(query))
-        .merge(trunklog_dashboards::router());
-    finish(routes)
+    let role = state.role;
+    let mut routes = open.merge(administration(state));
+    if matches!(role, Role::All | Role::Ingest) {
+        routes = routes.merge(trunklog_ingest::router(ingest));
+    }
+    if matches!(role, Role::All | Role::Query) {
+        routes = routes.merge(trunklog_query::router(query)).merge(trunklog_dashboards::router());
+    }
+    finish(routes, role)
 }
 
 /// What the socket offers: everything that reads and administers. A request without a key acts as the administrator.
@@ -36,7 +40,7 @@ pub fn local(state: AppState, query: QueryState) -> Router {
     let token = HeaderValue::from_str(&format!("Bearer {}", state.keys.local_token()))
         .expect("tokens are letters, digits and `_`");
     let routes = administration(state).merge(trunklog_query::router(query));
-    finish(routes).layer(middleware::from_fn(move |mut request: Request, next: Next| {
+    finish(routes, Role::All).layer(middleware::from_fn(move |mut request: Request, next: Next| {
         request.headers_mut().entry(header::AUTHORIZATION).or_insert_with(|| token.clone());
         request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0))));
         next.run(request)
@@ -50,15 +54,20 @@ fn administration(state: AppState) -> Router {
         .route("/v1/tenants", get(keys::tenants))
         .route("/v1/admin/flush", post(admin::flush))
         .route("/v1/admin/rebuild", post(admin::rebuild))
+        .route("/v1/admin/handover", post(admin::hand_over))
         .route("/v1/admin/hash", get(admin::hash))
         .with_state(state)
 }
 
 /// Answers for what no route takes, and for handlers that fail; must come after all merging.
-fn finish(routes: Router) -> Router {
+fn finish(routes: Router, role: Role) -> Router {
+    let nothing = match role {
+        Role::All => "there is nothing at this path".to_owned(),
+        role => format!("there is nothing at this path on a node with `--role {}`", role.as_str()),
+    };
     routes
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .fallback(|| async { Problem::not_found("there is nothing at this path") })
+        .fallback(|| async { Problem::not_found(nothing) })
         .layer(CatchPanicLayer::custom(panicked))
 }
 

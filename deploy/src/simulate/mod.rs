@@ -47,7 +47,7 @@ const RECORDED: f64 = 0.6;
 /// Flags of `trunklog simulate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SimulateArgs {
-    /// The archive, such as http://127.0.0.1:8080
+    /// The archive, such as http://127.0.0.1:8080; several nodes of it separated by commas
     #[arg(long)]
     pub url: String,
     /// A key with `ingest:*`

@@ -2,6 +2,7 @@
 //! restarts of the server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -53,7 +54,10 @@ pub enum SendError {
 /// Sends to one archive with one key.
 pub struct Sender {
     client: Client,
-    base: String,
+    /// Nodes of the archive; all requests go to one of them until it does not answer.
+    bases: Vec<String>,
+    /// Which one.
+    turn: AtomicUsize,
     key: String,
     give_up: Duration,
     /// Counts of the run.
@@ -71,7 +75,7 @@ enum Attempt {
 }
 
 impl Sender {
-    /// A sender to the archive at `url`.
+    /// A sender to the archive at `url`, which may name several nodes, separated by commas.
     pub fn new(
         url: &str,
         key: &str,
@@ -86,9 +90,10 @@ impl Sender {
             .tcp_nodelay(true)
             .build()
             .map_err(|error| SendError::Request(error.without_url()))?;
-        let base = url.trim_end_matches('/').to_owned();
+        let bases = url.split(',').map(|base| base.trim().trim_end_matches('/').to_owned()).collect();
         let last_success = Mutex::new(Instant::now());
-        Ok(Sender { client, base, key: key.to_owned(), give_up, progress, stop, last_success })
+        let turn = AtomicUsize::default();
+        Ok(Sender { client, bases, turn, key: key.to_owned(), give_up, progress, stop, last_success })
     }
 
     /// Sends one message until it is acknowledged.
@@ -102,14 +107,18 @@ impl Sender {
     /// Posts a body of CloudEvents until it is acknowledged; gives the archive's answer.
     pub async fn deliver_bulk(&self, lines: Bytes) -> Result<Bytes, SendError> {
         let make = || {
-            let request = self.client.post(format!("{}/in/events", self.base)).bearer_auth(&self.key);
+            let request = self.client.post(format!("{}/in/events", self.base())).bearer_auth(&self.key);
             request.header(CONTENT_TYPE, "application/x-ndjson").body(lines.clone())
         };
         self.until_acknowledged(make, false, ("POST", "/events")).await
     }
 
+    fn base(&self) -> &str {
+        &self.bases[self.turn.load(Ordering::Relaxed) % self.bases.len()]
+    }
+
     fn request(&self, message: &Message, body: &Bytes) -> RequestBuilder {
-        let mut url = format!("{}/in", self.base);
+        let mut url = format!("{}/in", self.base());
         if message.key == KeyForm::Path {
             url.push('/');
             url.push_str(&self.key);
@@ -152,6 +161,7 @@ impl Sender {
     ) -> Result<Bytes, SendError> {
         let (mut wait, began) = (FIRST_WAIT, Instant::now());
         loop {
+            let turn = self.turn.load(Ordering::Relaxed);
             let attempt = tokio::select! {
                 () = self.stop.cancelled() => return Err(SendError::Stopped),
                 attempt = attempt(make(), pivot) => attempt?,
@@ -169,6 +179,8 @@ impl Sender {
                 Attempt::Again(reason, asked) => (reason, asked),
             };
             self.progress.retried();
+            // The next node, unless another request found out already.
+            let _ = self.turn.compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed);
             let last_success = *self.last_success.lock();
             if last_success.max(began).elapsed() > self.give_up {
                 return Err(SendError::GaveUp { seconds: self.give_up.as_secs(), reason });

@@ -44,8 +44,8 @@ pub trait PastMessages: Send + Sync + 'static {
     async fn fetches(&self, from: Micros, until: Micros) -> Result<Vec<PastFetch>, PastFailure>;
 }
 
-/// Looks once, or a few times if messages cannot be read.
-pub(super) async fn run(queue: FetchQueue, past: Arc<dyn PastMessages>) {
+/// Looks once, or a few times if messages cannot be read, for links in messages received before `until`.
+pub(super) async fn run(queue: FetchQueue, past: Arc<dyn PastMessages>, until: Micros) {
     let settings = queue.shared().settings.load();
     let allows_some = !settings.defaults.fetch_allow.is_empty()
         || settings.tenants.values().any(|tenant| !tenant.fetch_allow.is_empty());
@@ -54,7 +54,7 @@ pub(super) async fn run(queue: FetchQueue, past: Arc<dyn PastMessages>) {
         return;
     }
     for pause in PAUSES {
-        match resume(&queue, past.as_ref()).await {
+        match resume(&queue, past.as_ref(), until).await {
             Ok(0) => return,
             Ok(links) => return tracing::info!(links, "links of an earlier run are fetched"),
             Err(error) => tracing::warn!(%error, "cannot look for links that an earlier run did not fetch"),
@@ -64,8 +64,7 @@ pub(super) async fn run(queue: FetchQueue, past: Arc<dyn PastMessages>) {
 }
 
 /// Gives the number of links that were left.
-async fn resume(queue: &FetchQueue, past: &dyn PastMessages) -> Result<usize, PastFailure> {
-    let until = queue.shared().started_at;
+async fn resume(queue: &FetchQueue, past: &dyn PastMessages, until: Micros) -> Result<usize, PastFailure> {
     let ended = ended(queue.shared(), past, until).await?;
     let mut left = 0;
     for (from, until) in days(until) {

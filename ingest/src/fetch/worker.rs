@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use trunklog_storage::archive::Archive;
 use trunklog_storage::error::Error;
-use trunklog_storage::event::{Micros, now};
+use trunklog_storage::event::now;
 use trunklog_storage::media::Media;
 use trunklog_storage::recording::message::{Fetch, FetchOutcome};
 
@@ -39,8 +39,6 @@ pub(super) struct Shared {
     pub archive: Archive,
     pub media: Media,
     pub settings: SharedSettings,
-    /// Messages received before are the business of [`FetchQueue::resume`].
-    pub started_at: Micros,
     handle: Handle,
     client: FetchClient,
     book: Mutex<Book>,
@@ -67,7 +65,6 @@ impl FetchQueue {
             archive,
             media,
             settings,
-            started_at: now(),
             handle,
             client: FetchClient::new(limits),
             book: Mutex::default(),
@@ -102,9 +99,10 @@ impl FetchQueue {
         }
     }
 
-    /// Finds the links again that an earlier run of the server left without an end.
+    /// Finds the links again that an earlier run of the server, or another node, left without an end in messages received
+    /// before now.
     pub fn resume(&self, past: Arc<dyn PastMessages>) {
-        self.shared.handle.spawn(resume::run(self.clone(), past));
+        self.shared.handle.spawn(resume::run(self.clone(), past, now()));
     }
 
     /// Waits until the fetches under way have ended, and lets no other begin; gives up after `patience`. Before the

@@ -37,7 +37,8 @@ fn sample() -> RecordBatch {
 
 fn encode(format: Format) -> String {
     let batch = sample();
-    let mut encoder = format.encoder(batch.schema(), AsOf { offset: None, time: 0 }).expect("an encoder");
+    let mut encoder =
+        format.encoder(batch.schema(), AsOf { offset: None, tokens: Default::default(), time: 0 }).expect("an encoder");
     let mut out = encoder.batch(&batch).expect("encodes");
     out.extend(encoder.finish().expect("finishes"));
     String::from_utf8(out).expect("text")
@@ -79,7 +80,9 @@ fn csv_tells_null_from_empty() {
     assert_eq!(lines[2], ",,,,,,,,,\"{\"\"x\"\":null}\",");
     let empty =
         RecordBatch::try_from_iter([("s", Arc::new(StringArray::from(vec![""])) as ArrayRef)]).expect("a batch");
-    let mut encoder = Format::Csv.encoder(empty.schema(), AsOf { offset: None, time: 0 }).expect("an encoder");
+    let mut encoder = Format::Csv
+        .encoder(empty.schema(), AsOf { offset: None, tokens: Default::default(), time: 0 })
+        .expect("an encoder");
     assert_eq!(encoder.batch(&empty).expect("encodes"), b"s\n\"\"\n");
 }
 
@@ -87,7 +90,8 @@ fn csv_tells_null_from_empty() {
 fn empty_answers_have_their_columns() {
     for (format, expected) in [(Format::Csv, "s\n"), (Format::Ndjson, "")] {
         let schema = Arc::new(arrow::datatypes::Schema::new(vec![Field::new("s", DataType::Utf8, true)]));
-        let mut encoder = format.encoder(schema, AsOf { offset: None, time: 0 }).expect("an encoder");
+        let mut encoder =
+            format.encoder(schema, AsOf { offset: None, tokens: Default::default(), time: 0 }).expect("an encoder");
         assert_eq!(encoder.finish().expect("finishes"), expected.as_bytes());
     }
 }
@@ -96,7 +100,9 @@ fn empty_answers_have_their_columns() {
 fn binary_forms_can_be_read_back() {
     let batch = sample();
     for format in [Format::Arrow, Format::Parquet] {
-        let mut encoder = format.encoder(batch.schema(), AsOf { offset: None, time: 0 }).expect("an encoder");
+        let mut encoder = format
+            .encoder(batch.schema(), AsOf { offset: None, tokens: Default::default(), time: 0 })
+            .expect("an encoder");
         let mut out = encoder.batch(&batch).expect("encodes");
         out.extend(encoder.finish().expect("finishes"));
         let rows: usize = if format == Format::Arrow {
@@ -116,7 +122,7 @@ fn binary_forms_can_be_read_back() {
 fn objects_need_different_names() {
     let field = Field::new("s", DataType::Utf8, true);
     let schema = Arc::new(arrow::datatypes::Schema::new(vec![field.clone(), field]));
-    let as_of = AsOf { offset: None, time: 0 };
+    let as_of = AsOf { offset: None, tokens: Default::default(), time: 0 };
     for format in Format::ALL {
         let refused = matches!(format.encoder(Arc::clone(&schema), as_of), Err(QueryError::Sql(_)));
         assert_eq!(refused, matches!(format, Format::Ndjson | Format::Parquet), "{format:?}");

@@ -154,7 +154,8 @@ impl Question {
         let unchanged = held.as_ref().filter(|held| held.checked.offset == visible && !held.is_past(now()));
         let served = match unchanged {
             Some(held) => {
-                Served { checked: AsOf { offset: visible, time: now() }, checked_at, body: Arc::clone(&held.body) }
+                let checked = AsOf { offset: visible, tokens: engine.archive().tokens(), time: now() };
+                Served { checked, checked_at, body: Arc::clone(&held.body) }
             }
             None => {
                 let (answer, as_of) = engine.compute(&self.access, &self.request, Moment::Now).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::request::Parts;
-use trunklog_storage::event::Offset;
+use trunklog_storage::event::{Offset, Tokens};
 
 use super::QueryState;
 use super::auth;
@@ -59,7 +59,7 @@ impl Common {
 
 /// An offset in a parameter.
 pub(super) fn offset(name: &str, text: &str) -> Result<Offset, QueryError> {
-    text.parse().map(Offset).map_err(|_| QueryError::parameter(name, format!("`{text}` is no offset")))
+    Tokens::parse(text).ok_or_else(|| QueryError::parameter(name, format!("`{text}` is no offset")))
 }
 
 #[cfg(test)]

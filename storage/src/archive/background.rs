@@ -52,7 +52,7 @@ pub(super) async fn run(archive: Weak<Inner>) {
         }
         let due = inner.tail_bytes.load(Ordering::Relaxed) >= inner.config.fold_bytes;
         let quiet = looked.elapsed() >= LOOK_FOR_QUIET_DAYS && inner.has_parts();
-        if !(due || quiet || inner.is_old(interval).await) {
+        if !inner.leads() || !(due || quiet || inner.is_old(interval).await) {
             continue;
         }
         looked = Instant::now();
@@ -64,6 +64,9 @@ pub(super) async fn run(archive: Weak<Inner>) {
             // The tail keeps what could not be folded; ingest stops at its limit, and the next round tries again.
             tracing::error!(%error, "folding failed; it will be tried again");
             metrics::counter!("trunklog_fold_errors_total").increment(1);
+            if matches!(error, Error::Conflict(_)) {
+                inner.fits_no_more();
+            }
             drop(inner);
             tokio::time::sleep(Duration::from_secs(1)).await;
         } else if compaction.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -94,6 +97,9 @@ impl Archive {
     /// # Errors
     /// If a table cannot be written; nothing is lost by that.
     pub async fn flush(&self) -> Result<Option<Offset>, Error> {
+        if let (false, Some(bucket)) = (self.inner.leads(), self.bucket()) {
+            return self.ask_for_flush(bucket).await;
+        }
         self.in_background(|inner| async move { inner.fold_and_compact(Scope::Everything).await }).await
     }
 
@@ -136,6 +142,7 @@ impl Inner {
 
     pub(super) async fn fold_into(&self, tables: &mut super::store::Tables) -> Result<Option<Offset>, Error> {
         self.check_writable()?;
+        self.check_leads()?;
         // What could not be taken in stays in the log; what was can be folded. Usually whoever appended took it in.
         if !self.arrived.lock().is_empty() {
             let _ = self.advance();
@@ -155,13 +162,14 @@ impl Inner {
         }
     }
 
-    async fn fold_and_compact(&self, scope: Scope) -> Result<Option<Offset>, Error> {
+    pub(super) async fn fold_and_compact(&self, scope: Scope) -> Result<Option<Offset>, Error> {
         let until = self.fold_and_trim().await?;
         self.compact(scope).await?;
         Ok(until)
     }
 
     async fn compact(&self, scope: Scope) -> Result<(), Error> {
+        self.check_leads()?;
         if self.ignoring.load(Ordering::Acquire) { Ok(()) } else { self.store.compact(scope).await }
     }
 }

@@ -108,6 +108,7 @@ impl<'a, S: Projected> Pending<'a, S> {
             parts: ids(&changed.parts),
             homes: first.map(|keyed| home_entry(&keyed.id, keyed.day)).collect(),
             provisional_files: OnceLock::new(),
+            first_file: OnceLock::new(),
         };
         let attempt = Arc::new(attempt);
         (Pending { store, behind, attempt, files: None, handed_over: false, states: PhantomData }, changed)
@@ -335,6 +336,9 @@ impl Store {
         if let Some(files) = pending.files.take() {
             let files = written(files).await?;
             let (lane, attempt) = (S::lane(tables), &pending.attempt);
+            if let Some(first) = files.all.first() {
+                attempt.first_file.get_or_init(|| first.path.clone());
+            }
             attempt.provisional_files.get_or_init(|| files.provisional);
             lane.attempt = Some(Arc::clone(attempt));
             pending.handed_over = true;

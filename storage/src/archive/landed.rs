@@ -25,6 +25,11 @@ impl Store {
         lane.table.settle().await?;
         if let Some(attempt) = lane.attempt.clone() {
             if lane.table.watermark >= Some(attempt.until) {
+                if let Some(first) = attempt.first_file.get()
+                    && !lane.table.files().await?.iter().any(|file| file.path == *first)
+                {
+                    return Err(Error::Conflict(format!("another node folded into `{}`", lane.table.name())));
+                }
                 self.fold_landed::<S>(tables).await?;
             } else {
                 S::of_mut(&mut self.sequencer.lock()).give_back(&attempt);
@@ -158,7 +163,9 @@ impl Present {
 /// are forgotten.
 pub(super) fn remember<S: State>(projection: &mut Projection<S>, version: Version, keep: Duration) {
     let (at, history) = (version.at, &mut projection.history);
-    history.push(version);
+    if history.last().is_none_or(|last| last.number != version.number) {
+        history.push(version);
+    }
     let kept = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
     let gone = history.windows(2).take_while(|pair| pair[1].at < at.saturating_sub(kept)).count();
     history.drain(..gone);

@@ -11,12 +11,14 @@
 //! is one offset, and Delta and memory are told apart by offset, never by time.
 
 mod arrivals;
+mod asked;
 mod background;
 mod compact;
 mod diff;
 mod duplicates;
 mod find;
 mod fold;
+mod follow;
 mod foreground;
 mod hash;
 mod idle;
@@ -42,7 +44,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -51,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::Bucket;
 use crate::error::Error;
-use crate::event::{Event, Offset};
+use crate::event::{Event, Offset, Tokens};
 use crate::fact::{Decoded, Decoder, decode_safely};
 use crate::lake::WrapStore;
 use crate::lease::Lease;
@@ -97,6 +99,8 @@ impl Message {
 pub struct Receipt {
     /// Where it stands.
     pub offset: Offset,
+    /// How that is told to the sender.
+    pub tokens: Tokens,
     /// Another delivery of an earlier message.
     pub duplicate: bool,
     /// Kept, but not understood.
@@ -138,6 +142,8 @@ pub struct ArchiveConfig {
     pub bucket: Option<Bucket>,
     /// The log is a topic instead of files in the data directory.
     pub kafka: Option<KafkaConfig>,
+    /// Fold when no other node does. Of nodes with the same log and bucket one folds; without others it is this one.
+    pub leads: bool,
 }
 
 impl std::fmt::Debug for ArchiveConfig {
@@ -147,6 +153,11 @@ impl std::fmt::Debug for ArchiveConfig {
 }
 
 impl ArchiveConfig {
+    /// Whether other nodes may have the same log and tables.
+    pub fn is_shared(&self) -> bool {
+        self.bucket.is_some() && self.kafka.is_some()
+    }
+
     /// The defaults, with the data in this directory.
     pub fn new(data_dir: impl Into<PathBuf>) -> ArchiveConfig {
         ArchiveConfig {
@@ -166,6 +177,7 @@ impl ArchiveConfig {
             wrap_store: None,
             bucket: None,
             kafka: None,
+            leads: true,
         }
     }
 }
@@ -187,6 +199,8 @@ pub struct Status {
     pub log_bytes: u64,
     /// Why nothing more is accepted, if so.
     pub poisoned: Option<String>,
+    /// Whether this node folds.
+    pub leads: bool,
     /// Seconds since the oldest part of a day was written that no compaction has taken up; 0 if there is none.
     pub compaction_lag_seconds: u64,
 }
@@ -195,8 +209,14 @@ struct Inner {
     /// The fold and all it writes; what is not found here is found there.
     store: Store,
     log: Box<dyn Log>,
-    /// On the tables, if they lie where others may write.
-    lease: Option<Arc<Lease>>,
+    /// On the tables, while this node has it.
+    lease: Mutex<Option<Arc<Lease>>>,
+    /// Whether this node folds.
+    leading: watch::Sender<bool>,
+    /// What this node knows of its folds does not fit the tables.
+    unfit: AtomicBool,
+    /// Until then it leaves that to others.
+    rests_until: Mutex<Option<Instant>>,
     arrived: Arc<Mutex<Vec<Arrived>>>,
     visible: watch::Sender<Option<Offset>>,
     looked_up: Mutex<looked_up::LookedUp>,
@@ -348,9 +368,11 @@ impl Archive {
             Caller::Serving => self.inner.advance()?,
             Caller::Background => self.inner.advance_in_foreground().await?,
         }
+        let tokens = self.tokens();
         let placed = offsets.into_iter().zip(duplicate.iter());
         receipts.extend(placed.zip(quarantined).map(|((offset, duplicate), quarantined)| Receipt {
             offset,
+            tokens,
             duplicate: duplicate.load(Ordering::Acquire),
             quarantined,
         }));
@@ -385,6 +407,7 @@ impl Archive {
             overlay_calls: sequencer.calls.overlay.len() as u64,
             log_bytes,
             poisoned,
+            leads: inner.leads(),
             compaction_lag_seconds: parts_since.map_or(0, |since| since.elapsed().as_secs()),
         }
     }
@@ -392,6 +415,16 @@ impl Archive {
     /// Where tables lie, if not on the local disk.
     pub fn bucket(&self) -> Option<&Bucket> {
         self.inner.config.bucket.as_ref()
+    }
+
+    /// Whether other nodes may have the same log and tables.
+    pub fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    /// How offsets are told to clients.
+    pub fn tokens(&self) -> Tokens {
+        if self.inner.config.kafka.is_some() { Tokens::OfPartition } else { Tokens::Plain }
     }
 
     /// What gives messages their meaning.
@@ -409,23 +442,31 @@ impl Archive {
         }
         self.inner.log.close().await;
         self.inner.wake.notify_waiters();
-        let folded = if self.inner.config.read_only { Ok(None) } else { self.fold_now().await };
+        let folds = self.inner.leads() && !self.inner.config.read_only;
+        let folded = if folds { self.fold_now().await } else { Ok(None) };
         if let Some(background) = self.inner.background.lock().take() {
             background.end();
         }
-        if let Some(lease) = &self.inner.lease {
+        let lease = self.inner.lease.lock().take();
+        if let Some(lease) = lease {
             lease.release().await;
         }
         folded.map(|_| ())
     }
 
-    /// Cancelled when another node has taken the tables over: this one must end.
+    /// Cancelled when another node has taken the tables over and this one cannot follow: it must end.
     pub fn superseded(&self) -> CancellationToken {
-        self.inner.lease.as_ref().map(|lease| lease.lost()).unwrap_or_default()
+        let lease = self.inner.lease.lock();
+        lease.as_ref().filter(|_| !self.inner.is_shared()).map(|lease| lease.lost()).unwrap_or_default()
     }
 }
 
 impl Inner {
+    /// Whether other nodes may have the same log and tables.
+    fn is_shared(&self) -> bool {
+        self.config.is_shared()
+    }
+
     /// # Errors
     /// `Config` when the archive is open for reading only.
     fn check_writable(&self) -> Result<(), Error> {

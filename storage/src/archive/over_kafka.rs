@@ -14,6 +14,8 @@ use super::{Archive, ArchiveConfig, Message};
 use crate::bucket::Bucket;
 use crate::error::Error;
 use crate::event::Offset;
+use crate::keys::{Keys, NewKey};
+use crate::links::Links;
 use crate::log::kafka::KafkaConfig;
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
@@ -25,6 +27,10 @@ fn cluster() -> Cluster {
 }
 
 async fn open(directory: &Path, cluster: &Cluster, bucket: Option<&Bucket>) -> Result<Archive, Error> {
+    open_as(directory, cluster, bucket, true).await
+}
+
+async fn open_as(directory: &Path, cluster: &Cluster, bucket: Option<&Bucket>, leads: bool) -> Result<Archive, Error> {
     let kafka = KafkaConfig {
         message_timeout: Duration::from_secs(5),
         replication: 1,
@@ -36,6 +42,7 @@ async fn open(directory: &Path, cluster: &Cluster, bucket: Option<&Bucket>) -> R
         fold_interval: Duration::from_secs(3600),
         kafka: Some(kafka),
         bucket: bucket.cloned(),
+        leads,
         ..ArchiveConfig::new(directory)
     };
     Archive::open(config, Arc::new(Toy)).await
@@ -110,6 +117,108 @@ async fn another_node_takes_over_where_the_first_one_ended() {
     second.append(messages(40, 5)).await.expect("acknowledged");
     assert_eq!(seen(&second).await.0, 45);
     second.close().await.expect("closed");
+}
+
+/// The one that folds, when there is one.
+async fn leader(nodes: &[Archive]) -> usize {
+    for _ in 0..400 {
+        if let Some(leads) = nodes.iter().position(|node| node.status().leads) {
+            return leads;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("nobody folds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_see_the_same_whoever_appends_and_whoever_folds() {
+    let (cluster, bucket) = (cluster(), Bucket::in_memory());
+    let directories = [(); 4].map(|()| tempfile::tempdir().expect("temporary directory"));
+    let mut nodes = Vec::new();
+    for (number, directory) in directories.iter().enumerate() {
+        nodes.push(open_as(directory.path(), &cluster, Some(&bucket), number < 2).await.expect("opens"));
+    }
+    assert_eq!(leader(&nodes).await, 0, "the first that could");
+    let mut led = 0;
+    for round in 0..16_u64 {
+        // Some of them a second time.
+        let sent = messages(round * 8, 10);
+        let place = usize::try_from(round).expect("small") % nodes.len();
+        let receipts = nodes[place].append(sent).await.expect("acknowledged");
+        let last = receipts.last().expect("some").offset;
+        match round % 4 {
+            1 => drop(nodes[led].flush().await.expect("folded")),
+            2 => drop(nodes[3].flush().await.expect("folded by another one")),
+            _ => {}
+        }
+        let mut all = Vec::new();
+        for node in &nodes {
+            assert!(node.wait_for(last, Duration::from_secs(5)).await, "it follows");
+            all.push(seen(node).await);
+        }
+        assert!(all.iter().all(|seen| *seen == all[0]) && all[0].0 == (round + 1) * 10, "round {round}: {all:?}");
+        if round % 3 == 2 {
+            nodes[led].hand_over().await.expect("handed over");
+            assert!(matches!(nodes[led].inner.fold_and_trim().await, Err(Error::Conflict(_))), "it folds no more");
+            let next = leader(&nodes).await;
+            assert_eq!((led, next), (led, 1 - led), "the other one");
+            led = next;
+        }
+    }
+    assert!(matches!(nodes[2].hand_over().await, Err(Error::Conflict(_))), "it does not fold");
+    assert!(matches!(nodes[2].rebuild().await, Err(Error::Conflict(_))), "nor rebuild");
+    let before = seen(&nodes[2]).await;
+    nodes[led].flush().await.expect("folded");
+    let snapshot = nodes[2].snapshot_as_of(Offset(50)).await.expect("as it was");
+    assert_eq!(nodes[2].hash(&snapshot).await.expect("hashes")[1].rows, 51);
+    nodes[led].rebuild().await.expect("rebuilt");
+    // Until the others have taken the new rows up.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for node in &nodes {
+        assert_eq!(seen(node).await, before, "after the rebuild");
+        assert_eq!(node.status().tail_messages, 0, "what is in the tables is in memory no more");
+    }
+    for node in nodes {
+        node.close().await.expect("closed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_and_links_hold_on_all_nodes() {
+    let bucket = Bucket::in_memory();
+    let directories = [(); 2].map(|()| tempfile::tempdir().expect("temporary directory"));
+    let [one, other] = [&directories[0], &directories[1]].map(|directory| directory.path().to_owned());
+    let scopes = || vec!["query".to_owned()];
+    let request = |tenant: &str| NewKey { tenant: Some(tenant.into()), scopes: scopes(), ..NewKey::default() };
+    // One of before there were several nodes.
+    let before = Keys::open(&one).expect("opens").create(request("acme")).expect("made");
+    let (ours, theirs) = (Keys::shared(&bucket, &one).await.expect("opens"), Keys::shared(&bucket, &other).await);
+    let theirs = theirs.expect("opens");
+    theirs.authenticate(&before.token, None).expect("it was put into the bucket");
+    // Both at once, neither knowing of the other.
+    let made = [ours.create(request("a")).expect("made"), theirs.create(request("b")).expect("made")];
+    ours.refresh().await.expect("read");
+    for key in &made {
+        ours.authenticate(&key.token, None).expect("known");
+        theirs.authenticate(&key.token, None).expect("known");
+    }
+    assert_eq!(theirs.list().len(), 3);
+    assert!(ours.revoke(&made[1].id).expect("revoked"));
+    theirs.refresh().await.expect("read");
+    assert!(theirs.authenticate(&made[1].token, None).is_err(), "revoked on the other node");
+
+    let (ours, theirs) = (Links::shared(&bucket, &one).await.expect("opens"), Links::shared(&bucket, &other).await);
+    let theirs = theirs.expect("opens");
+    let hour = Duration::from_secs(3600);
+    let first = ours.create("acme", "rec1", hour, "key_1").expect("made");
+    let second = theirs.create("acme", "rec2", hour, "key_1").expect("made");
+    ours.refresh().await.expect("read");
+    assert!(
+        [&ours, &theirs].iter().all(|links| [&first, &second].iter().all(|link| links.find(&link.token).is_some()))
+    );
+    assert!(ours.revoke(None, "rec2", &second.id).expect("revoked"));
+    theirs.refresh().await.expect("read");
+    assert!(theirs.find(&second.token).is_none(), "revoked on the other node");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

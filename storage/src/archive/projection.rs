@@ -64,6 +64,8 @@ pub(crate) struct Attempt {
     pub homes: Vec<(u128, [u8; HOME_BYTES])>,
     /// The files with the provisional rows.
     pub provisional_files: OnceLock<Vec<String>>,
+    /// A file that the table has if the fold landed, if it has any.
+    pub first_file: OnceLock<String>,
 }
 
 /// What may still come of a call or recording.

@@ -58,6 +58,7 @@ impl Inner {
         let Ok(_alone) = self.rebuilding.try_lock() else {
             return Err(Error::Conflict("a rebuild is under way".into()));
         };
+        self.check_leads()?;
         let directory = self.config.data_dir.join(SCRATCH);
         let rebuilt = self.rebuild_in(&directory).await;
         // What stays is removed by the next rebuild or start.

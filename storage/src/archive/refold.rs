@@ -20,7 +20,7 @@ use crate::error::{Context, Error};
 use crate::event::Offset;
 use crate::fact::{Decoder, decode_safely};
 use crate::index::View;
-use crate::lake::{self, Place};
+use crate::lake::{self, Place, Right};
 
 /// Calls and recordings in memory after which they are folded.
 const FOLDED_AT_ONCE: usize = 100_000;
@@ -94,7 +94,7 @@ impl Scratch {
             session: state,
             wrap: None,
             bucket: None,
-            lease: None,
+            right: Right::Alone,
         };
         let tables = Tables::open(&place, &directory.join("index")).await?;
         let sequencer = sequencer(&tables).await?;

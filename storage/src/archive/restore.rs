@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::event::{Offset, Source, now};
 use crate::fact::{DUPLICATE_WINDOW, Decoder};
 use crate::index::{Runs, View};
-use crate::lake;
+use crate::lake::{self, Version};
 use crate::log::{Log, codec};
 use crate::recording::RecordingState;
 use crate::rows::{PART, State};
@@ -40,12 +40,19 @@ pub(super) struct Restored {
     pub after: Option<Offset>,
 }
 
+/// Versions of tables that a process knows already and need not read again: one by one, there may be very many.
+pub(super) struct Known {
+    pub calls: Vec<Version>,
+    pub recordings: Vec<Version>,
+}
+
 /// The sequencer as it was when the last fold had landed, as far as that is known.
 pub(super) async fn restore(
     session: &SessionContext,
     tables: &mut Tables,
     decoder: &dyn Decoder,
     config: &ArchiveConfig,
+    known: Option<Known>,
 ) -> Result<Restored, Error> {
     let (calls, recordings) = (tables.calls.table.watermark, tables.recordings.table.watermark);
     let folded = tables.events.watermark.min(calls).min(recordings);
@@ -54,14 +61,15 @@ pub(super) async fn restore(
     let checkpoint = checkpoint.filter(|checkpoint| checkpoint.until.is_some() && !config.ignore_projections);
     let since = checkpoint.as_ref().and_then(|checkpoint| checkpoint.until);
     let events = tables.events.provider().await?;
-    let known = checkpoint.as_ref().map(|checkpoint| checkpoint.aside.clone());
-    let known = known.filter(|_| tables.fingerprints.until() >= since);
-    let aside = match known {
+    let aside = checkpoint.as_ref().map(|checkpoint| checkpoint.aside.clone());
+    let aside = match aside.filter(|_| tables.fingerprints.until() >= since) {
         Some(aside) => aside,
         None => index_fingerprints(session, &mut tables.fingerprints, &events, tables.events.watermark).await?,
     };
-    let calls = restore_projection::<CallState>(session, &mut tables.calls, config, since).await?;
-    let recordings = restore_projection::<RecordingState>(session, &mut tables.recordings, config, since).await?;
+    let (of_calls, of_recordings) = known.map(|known| (known.calls, known.recordings)).unzip();
+    let calls = restore_projection::<CallState>(session, &mut tables.calls, config, since, of_calls).await?;
+    let recordings =
+        restore_projection::<RecordingState>(session, &mut tables.recordings, config, since, of_recordings).await?;
     let (keyer, keyed) = match checkpoint {
         Some(checkpoint) => (checkpoint.keyer, checkpoint.until),
         None if config.ignore_projections => (Keyer::default(), calls.watermark),
@@ -86,10 +94,14 @@ async fn restore_projection<S: Projected>(
     lane: &mut Lane,
     config: &ArchiveConfig,
     since: Option<Offset>,
+    history: Option<Vec<Version>>,
 ) -> Result<Projection<S>, Error> {
     let kept = i64::try_from(config.keep_superseded.as_micros()).unwrap_or(i64::MAX);
     let table = &lane.table;
-    let history = table.history(now().saturating_sub(kept)).await?;
+    let history = match history {
+        Some(history) => history,
+        None => table.history(now().saturating_sub(kept)).await?,
+    };
     let provider = table.provider().await?;
     if config.ignore_projections {
         return Ok(Projection { history, ..Projection::new(provider, table.watermark, View::empty()) });
@@ -243,7 +255,8 @@ pub(super) async fn catch_up(
     complete_homes(&mut tables.recordings, &mut sequencer.recordings)
 }
 
-fn complete_homes<S: State>(lane: &mut Lane, projection: &mut Projection<S>) -> Result<(), Error> {
+/// The index of home days gets those that were found while messages were read again.
+pub(super) fn complete_homes<S: State>(lane: &mut Lane, projection: &mut Projection<S>) -> Result<(), Error> {
     let placed: HashMap<u128, i32> = std::mem::take(&mut projection.placed);
     let Some(watermark) = projection.watermark else { return Ok(()) };
     if placed.is_empty() && lane.homes.until() >= Some(watermark) {

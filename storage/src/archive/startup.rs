@@ -16,12 +16,12 @@ use super::lock::Lock;
 use super::restore::{READ_BYTES, catch_up, restore};
 use super::sequencer::{Arrived, Sequencer};
 use super::store::{Store, Tables};
-use super::{Archive, ArchiveConfig, Background, Carry, Inner, Message, background, idle};
+use super::{Archive, ArchiveConfig, Background, Carry, Inner, Message, background, follow, idle};
 use crate::error::{Context, Error};
-use crate::event::Offset;
+use crate::event::{Micros, Offset, now};
 use crate::fact::Decoder;
-use crate::lake::{self, Place};
-use crate::lease::Lease;
+use crate::lake::{self, Place, Right};
+use crate::lease::{Candidate, Lease};
 use crate::log::claim::Claim;
 use crate::log::embedded::{EmbeddedLog, lock_directory};
 use crate::log::kafka::{KafkaConfig, KafkaLog};
@@ -30,6 +30,12 @@ use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
 /// Of a long log so many halves of `fold_bytes` are folded at once: fewer files, fewer commits, fewer calls in parts, and
 /// files of `events` that need not be joined. Up to twice as many are in memory, for reading goes on meanwhile.
 const HALVES_ON_THE_WAY: u64 = 3;
+
+/// What other nodes append is not read while the tail is this much longer than its limit: who appends here is refused
+/// before.
+const TAILS: u64 = 2;
+/// Between two looks whether it still is.
+const HAS_TOO_MUCH: Duration = Duration::from_millis(20);
 
 /// A start waits for brokers and a bucket that are away.
 const WAIT_FOR_SERVERS: Duration = Duration::from_secs(120);
@@ -55,7 +61,7 @@ impl Archive {
     }
 
     async fn open_once(config: ArchiveConfig, decoder: Arc<dyn Decoder>) -> Result<Archive, Error> {
-        let (log, lease) = open_log(&config).await?;
+        let Opened { log, lease, candidate } = open_log(&config).await?;
         let directory = config.data_dir.join("tables");
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
         crate::log_sync_directory(&config.data_dir)?;
@@ -88,7 +94,7 @@ impl Archive {
             session: state,
             wrap,
             bucket,
-            lease: lease.clone(),
+            right: right(&config, lease.as_ref()),
         };
         let mut tables = Tables::open(&place, &config.data_dir.join("index")).await?;
         check(&tables, log.bounds()).await?;
@@ -104,6 +110,7 @@ impl Archive {
             restored => restored?,
         };
         let next = Offset(sequencer.last.map_or(0, |offset| offset.0 + 1)).max(log.bounds().first);
+        let leads = !config.is_shared() || lease.is_some();
         let (ignoring, idle) = (AtomicBool::new(config.ignore_projections), idle::runtime()?);
         let inner = Arc::new(Inner {
             store: Store {
@@ -119,7 +126,10 @@ impl Archive {
                 ignoring,
             },
             log,
-            lease,
+            lease: Mutex::new(lease),
+            leading: watch::Sender::new(leads),
+            unfit: AtomicBool::new(false),
+            rests_until: Mutex::default(),
             arrived: Arc::default(),
             visible: watch::Sender::default(),
             looked_up: Mutex::default(),
@@ -131,30 +141,36 @@ impl Archive {
             background: Mutex::new(Some(Background { lower: background::runtime()?, idle })),
         });
         let archive = Archive { inner };
-        if let Err(error) = archive.replay(next).await {
-            if archive.inner.sequencer.lock().has_bad_index() {
-                archive.inner.forget_indexes().await;
+        let next = match archive.replay(next).await {
+            Ok(next) => next,
+            Err(error) => {
+                if archive.inner.sequencer.lock().has_bad_index() {
+                    archive.inner.forget_indexes().await;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
-        archive.start()?;
+        };
+        archive.start(next, candidate)?;
         Ok(archive)
     }
 
-    /// Lets messages and the background's folds begin.
-    fn start(&self) -> Result<(), Error> {
+    /// Lets messages from here on and the background's folds begin.
+    fn start(&self, next: Offset, candidate: Option<Candidate>) -> Result<(), Error> {
         let inner = &self.inner;
         inner.visible.send_replace(inner.sequencer.lock().last);
-        inner.log.start(publisher(inner))?;
+        inner.log.start(next, publisher(inner))?;
         if !inner.config.read_only {
             self.background()?.spawn(background::run(Arc::downgrade(inner)));
+            if inner.is_shared() {
+                self.background()?.spawn(follow::run(Arc::downgrade(inner), candidate));
+            }
         }
         Ok(())
     }
 
-    /// Takes in the log's messages from here on. However many they are, memory holds but a few folds of them: they are
-    /// folded on the way.
-    async fn replay(&self, from: Offset) -> Result<(), Error> {
+    /// Takes in the log's messages from here on; gives the offset behind the last one. However many they are, memory holds
+    /// but a few folds of them: they are folded on the way. Who does not fold reads on when another node has.
+    async fn replay(&self, from: Offset) -> Result<Offset, Error> {
         let inner = &self.inner;
         let (reader, decoder) = (Arc::clone(inner), Arc::clone(&inner.decoder));
         let records = futures::stream::try_unfold(from, move |from| {
@@ -173,13 +189,20 @@ impl Archive {
             }
         });
         let mut decoded = std::pin::pin!(decoded.buffered(2));
-        let (mut count, mut fold): (u64, Option<JoinHandle<()>>) = (0, None);
+        let (mut next, mut count, mut fold): (Offset, u64, Option<JoinHandle<()>>) = (from, 0, None);
         let fold_bytes = inner.config.fold_bytes * HALVES_ON_THE_WAY / 2;
         while let Some(messages) = decoded.next().await {
             let arrived = messages?;
             count += arrived.messages.len() as u64;
+            next = Offset(arrived.first.0 + arrived.messages.len() as u64);
             let tail = inner.take_in(arrived)?;
             if inner.config.read_only {
+                continue;
+            }
+            if !inner.leads() {
+                if tail >= inner.config.tail_limit_bytes {
+                    break;
+                }
                 continue;
             }
             // Reading goes on beside a fold, but not beside a swap, which needs memory itself.
@@ -201,7 +224,7 @@ impl Archive {
         if count > 0 {
             tracing::info!(messages = count, "read the log's tail");
         }
-        Ok(())
+        Ok(next)
     }
 }
 
@@ -210,7 +233,7 @@ async fn restored(
     (session, decoder, config, log): (&SessionContext, &dyn Decoder, &ArchiveConfig, &dyn Log),
     tables: &mut Tables,
 ) -> Result<Sequencer, Error> {
-    let mut restored = restore(session, tables, decoder, config).await?;
+    let mut restored = restore(session, tables, decoder, config, None).await?;
     if !config.ignore_projections
         && let Err(error) = catch_up(session, &mut restored, tables, log, decoder).await
     {
@@ -221,6 +244,12 @@ async fn restored(
 }
 
 impl Inner {
+    /// Whether memory has more messages than it may, of other nodes.
+    fn has_too_much(&self) -> bool {
+        let limit = self.config.tail_limit_bytes.saturating_mul(TAILS);
+        self.tail_bytes.load(Ordering::Relaxed) > limit && !self.closed.load(Ordering::Acquire)
+    }
+
     /// Takes in messages of the log; gives the size of the tail in bytes.
     fn take_in(&self, arrived: Arrived) -> Result<u64, Error> {
         let mut sequencer = self.sequencer.lock();
@@ -256,9 +285,13 @@ fn publisher(inner: &Arc<Inner>) -> Publisher {
                 visible.send_replace(Some(last));
             }
             None => {
+                let received: Vec<Micros>;
                 let records = (first.0..).map(Offset).zip(batch.records).collect();
                 match decode(records, decoder.as_ref()) {
-                    Ok(messages) => arrived.lock().push(messages),
+                    Ok(messages) => {
+                        received = messages.messages.iter().map(|message| message.event.received_at).collect();
+                        arrived.lock().push(messages);
+                    }
                     Err(error) => {
                         tracing::error!(%error, %first, "records of the log cannot be read; the next start says more");
                         return;
@@ -267,31 +300,58 @@ fn publisher(inner: &Arc<Inner>) -> Publisher {
                 // Its error is told to whoever appends or asks.
                 let _ = archive.upgrade().map(|inner| inner.advance());
                 visible.send_replace(Some(last));
+                let at = now();
+                for received in received {
+                    // The clocks of two nodes may differ.
+                    let waited = at.saturating_sub(received).max(0) as f64 / 1e6;
+                    metrics::histogram!("trunklog_receipt_to_visible_seconds").record(waited);
+                }
+                while archive.upgrade().is_some_and(|inner| inner.has_too_much()) {
+                    std::thread::sleep(HAS_TOO_MUCH);
+                }
             }
         }
     })
 }
 
-/// The log that the configuration names, and the lease on the tables if others may want it.
-async fn open_log(config: &ArchiveConfig) -> Result<(Box<dyn Log>, Option<Arc<Lease>>), Error> {
+/// What an archive rests on.
+struct Opened {
+    log: Box<dyn Log>,
+    /// On the tables in a bucket, if it could be had.
+    lease: Option<Arc<Lease>>,
+    /// Who asks for it later.
+    candidate: Option<Candidate>,
+}
+
+/// The log that the configuration names. The lease is taken if it is free; with a log of its own a node waits for it.
+async fn open_log(config: &ArchiveConfig) -> Result<Opened, Error> {
     let (bucket, data_dir) = (config.bucket.as_ref(), config.data_dir.as_path());
     let directory = data_dir.join("log");
     if let Some(bucket) = bucket {
         bucket.check().await?;
     }
-    // Whose log it is not should not wait for the lease first.
-    let lease = async || match bucket {
-        Some(bucket) => Lease::acquire(bucket, data_dir).await.map(Some),
-        None => Ok(None),
-    };
+    let candidate = || bucket.filter(|_| config.leads).map(|bucket| Candidate::new(bucket, data_dir)).transpose();
     if let Some(kafka) = &config.kafka {
         std::fs::create_dir_all(&directory).context("making the directory of the log")?;
         let lock = lock_directory(&directory)?;
         let claim = Claim::new(None, Some(kafka.topic.clone())).settle(bucket, data_dir).await?;
-        // Before the topic is looked at: who waited for the lease must know its end as it is then.
-        let lease = lease().await?;
+        // Before the topic is looked at: who gets the lease must know its end as it is then.
+        let mut candidate = candidate()?;
+        let lease = match &mut candidate {
+            Some(candidate) => candidate.try_take().await?,
+            None => None,
+        };
         let kafka = KafkaConfig { queue_limit: config.queue_limit, ..kafka.clone() };
-        return Ok((Box::new(KafkaLog::open(kafka, claim.identity, lock).await?), lease));
+        let log = match KafkaLog::open(kafka, claim.identity, lock).await {
+            Ok(log) => Box::new(log),
+            Err(error) => {
+                if let Some(lease) = lease {
+                    lease.release().await;
+                }
+                return Err(error);
+            }
+        };
+        return Ok(Opened { log, lease, candidate });
     }
     let log = EmbeddedLog::open(LogConfig {
         directory,
@@ -299,9 +359,21 @@ async fn open_log(config: &ArchiveConfig) -> Result<(Box<dyn Log>, Option<Arc<Le
         queue_limit: config.queue_limit,
         min_free_bytes: config.min_free_bytes,
     })?;
+    // Whose log it is not should not wait for the lease first.
     Claim::new(Some(log.identity().to_owned()), None).settle(bucket, data_dir).await?;
-    let lease = lease().await?;
-    Ok((Box::new(log), lease))
+    let lease = match candidate()? {
+        Some(candidate) => Some(Lease::acquire(candidate).await?),
+        None => None,
+    };
+    Ok(Opened { log: Box::new(log), lease, candidate: None })
+}
+
+fn right(config: &ArchiveConfig, lease: Option<&Arc<Lease>>) -> Right {
+    match lease {
+        Some(lease) => Right::Leased(Arc::clone(lease)),
+        None if config.is_shared() => Right::Nobody,
+        None => Right::Alone,
+    }
 }
 
 /// A topic that was made anew counts from 0 like the one before: the last message that `events` has must be the one that

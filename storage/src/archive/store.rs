@@ -21,7 +21,7 @@ use crate::error::{Context, Error};
 use crate::event::Offset;
 use crate::fact::Decoder;
 use crate::index::Runs;
-use crate::lake::{Place, Table};
+use crate::lake::{Place, Right, Table};
 
 /// Tables and indexes. Whoever writes them holds them; never held by ingest.
 pub(crate) struct Tables {
@@ -54,6 +54,35 @@ impl Tables {
             recordings: lane(Table::recordings(place).await?, "recordings")?,
             checkpoint: CheckpointFile { path: index.join("checkpoint.json"), identity: identity.to_owned() },
         })
+    }
+
+    /// Takes up what other nodes committed, and forgets what this one was about.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub async fn take_up(&mut self, right: Right) -> Result<(), Error> {
+        self.events.take_up(right.clone()).await?;
+        for lane in [&mut self.calls, &mut self.recordings] {
+            lane.table.take_up(right.clone()).await?;
+            (lane.attempt, lane.exchange, lane.parted) = (None, None, None);
+            lane.provisional.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether another node committed something since.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub async fn have_newer(&self) -> Result<bool, Error> {
+        let Tables { events, calls, recordings, .. } = self;
+        Ok(events.has_newer().await? || calls.table.has_newer().await? || recordings.table.has_newer().await?)
+    }
+
+    /// Whether all of them have the same messages: no fold has reached only some of them.
+    pub fn agree(&self) -> bool {
+        let until = self.events.watermark;
+        self.calls.table.watermark == until && self.recordings.table.watermark == until
     }
 
     /// Throws the indexes away, so that the next start makes them again.

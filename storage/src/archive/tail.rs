@@ -109,6 +109,11 @@ impl TailView {
         self.chunks.iter().map(|chunk| chunk.events.len() as u64).sum()
     }
 
+    /// The offset of the last message.
+    pub fn last(&self) -> Option<Offset> {
+        self.chunks.last().and_then(|chunk| chunk.events.last()).map(|logged| logged.offset)
+    }
+
     pub fn events(&self) -> impl Iterator<Item = &LoggedEvent> {
         self.chunks.iter().flat_map(|chunk| &chunk.events)
     }

@@ -1,13 +1,11 @@
 //! `keys.json`: its form, and reading and writing it.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Tenants, seal::Sealed};
-use crate::durable_file;
 use crate::error::Error;
 use crate::event::Micros;
+use crate::shared_file::{SharedFile, Tag};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -58,17 +56,23 @@ impl StoredKey {
 const VERSION: u32 = 1;
 
 /// A missing file means no keys.
-pub(super) fn read(path: &Path) -> Result<KeyFile, Error> {
-    let Some(file) = durable_file::read::<KeyFile>(path)? else {
-        return Ok(KeyFile { version: VERSION, ..KeyFile::default() });
-    };
-    if file.version != VERSION {
-        return Err(Error::Corrupt(format!("{}: version {} is not known here", path.display(), file.version)));
-    }
-    Ok(file)
+pub(super) fn read(file: &SharedFile) -> Result<(KeyFile, Tag), Error> {
+    let (content, tag) = file.read::<KeyFile>()?;
+    let content = content.unwrap_or_else(|| KeyFile { version: VERSION, ..KeyFile::default() });
+    Ok((check(file, content)?, tag))
 }
 
-/// Durable when it returns.
-pub(super) fn write(path: &Path, file: &KeyFile) -> Result<(), Error> {
-    durable_file::write(path, file)
+/// What another node made of it, if it did.
+pub(super) async fn read_newer(file: &SharedFile, tag: &Tag) -> Result<Option<(KeyFile, Tag)>, Error> {
+    match file.newer_than::<KeyFile>(tag).await? {
+        Some((content, tag)) => Ok(Some((check(file, content)?, tag))),
+        None => Ok(None),
+    }
+}
+
+fn check(file: &SharedFile, content: KeyFile) -> Result<KeyFile, Error> {
+    match content.version {
+        VERSION => Ok(content),
+        other => Err(Error::Corrupt(format!("{}: version {other} is not known here", file.place()))),
+    }
 }

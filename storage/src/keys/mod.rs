@@ -2,7 +2,8 @@
 //!
 //! A key is a token `tlk_…` of 256 random bits. `keys.json` in the data directory (mode 0600) holds only the SHA-256
 //! of each token, so nothing in it lets anybody in. Changes are on disk (file and directory synced) before a caller
-//! learns of them; authentication reads one map in memory and takes no lock.
+//! learns of them; authentication reads one map in memory and takes no lock. Nodes that share a bucket share the file, as
+//! `config/keys.json` in it, and look for changes of each other ([`Keys::refresh`]).
 
 mod access;
 mod address;
@@ -21,10 +22,14 @@ use parking_lot::Mutex;
 pub use access::{Denied, Principal, from_authorization};
 pub use token::{TOKEN_PREFIX, looks_like_token};
 
+use crate::bucket::Bucket;
 use crate::error::Error;
 use crate::event::{Micros, now};
+use crate::shared_file::{SharedFile, Tag};
 use access::Grants;
 use file::{KeyFile, StoredKey};
+
+const FILE: &str = "keys.json";
 
 /// The key id of whoever may open the Unix socket in the data directory.
 pub const LOCAL_KEY_ID: &str = "local";
@@ -139,9 +144,9 @@ pub struct Keys {
 }
 
 struct Inner {
-    path: std::path::PathBuf,
-    /// Serialises changes; readers never wait for it.
-    writer: Mutex<()>,
+    file: SharedFile,
+    /// Serialises changes; readers never wait for it. Has the tag of the state that is in memory.
+    writer: Mutex<Tag>,
     state: ArcSwap<State>,
     local_token: String,
     local_hash: [u8; 32],
@@ -163,12 +168,21 @@ struct Active {
 impl Keys {
     /// Reads `<data_dir>/keys.json`; a missing file means no keys.
     pub fn open(data_dir: &Path) -> Result<Keys, Error> {
-        let path = data_dir.join("keys.json");
-        let state = State::new(file::read(&path)?)?;
+        Keys::of(SharedFile::local(data_dir, FILE))
+    }
+
+    /// Reads `config/keys.json` in the bucket that nodes share.
+    pub async fn shared(bucket: &Bucket, data_dir: &Path) -> Result<Keys, Error> {
+        Keys::of(SharedFile::shared(bucket, data_dir, FILE).await?)
+    }
+
+    fn of(file: SharedFile) -> Result<Keys, Error> {
+        let (content, tag) = file::read(&file)?;
+        let state = State::new(content)?;
         let local_token = token::generate()?;
         let local_hash = token::hash(&local_token);
         let state = ArcSwap::from_pointee(state);
-        Ok(Keys { inner: Arc::new(Inner { path, writer: Mutex::new(()), state, local_token, local_hash }) })
+        Ok(Keys { inner: Arc::new(Inner { file, writer: Mutex::new(tag), state, local_token, local_hash }) })
     }
 
     /// Makes a key (and its tenant, if need be); it is durable when this returns.
@@ -193,10 +207,31 @@ impl Keys {
             addresses: request.addresses,
         };
         self.change(|file| {
-            file.tenants.extend(stored.tenant.clone());
-            file.keys.push(stored);
+            let is_new = file.keys.iter().all(|key| key.id != stored.id);
+            if is_new {
+                file.tenants.extend(stored.tenant.clone());
+                file.keys.push(stored.clone());
+            }
         })?;
         Ok(CreatedKey { id, token })
+    }
+
+    /// Takes up what other nodes changed.
+    ///
+    /// # Errors
+    /// If the file cannot be read; what is known stays in force.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let known = self.inner.writer.lock().clone();
+        if let Some((file, tag)) = file::read_newer(&self.inner.file, &known).await? {
+            let state = State::new(file)?;
+            let mut current = self.inner.writer.lock();
+            // Unless this node changed it meanwhile.
+            if *current == known {
+                *current = tag;
+                self.inner.state.store(Arc::new(state));
+            }
+        }
+        Ok(())
     }
 
     /// Every key ever made, revoked ones included, oldest first.
@@ -259,13 +294,22 @@ impl Keys {
         &self.inner.local_token
     }
 
-    fn change(&self, apply: impl FnOnce(&mut KeyFile)) -> Result<(), Error> {
-        let _guard = self.inner.writer.lock();
-        let mut file = self.inner.state.load().file.clone();
-        apply(&mut file);
-        file::write(&self.inner.path, &file)?;
-        self.inner.state.store(Arc::new(State::new(file)?));
-        Ok(())
+    /// `apply` may be asked more than once, also of a file that it was applied to.
+    fn change(&self, apply: impl Fn(&mut KeyFile)) -> Result<(), Error> {
+        let mut current = self.inner.writer.lock();
+        loop {
+            let mut file = self.inner.state.load().file.clone();
+            apply(&mut file);
+            if let Some(tag) = self.inner.file.write(&file, &current)? {
+                *current = tag;
+                self.inner.state.store(Arc::new(State::new(file)?));
+                return Ok(());
+            }
+            // Another node was quicker.
+            let (file, tag) = file::read(&self.inner.file)?;
+            *current = tag;
+            self.inner.state.store(Arc::new(State::new(file)?));
+        }
     }
 }
 
@@ -311,7 +355,7 @@ impl StoredKey {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Keys").field("path", &self.inner.path).finish_non_exhaustive()
+        formatter.debug_struct("Keys").field("file", &self.inner.file.place()).finish_non_exhaustive()
     }
 }
 

@@ -10,7 +10,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 
-use super::{CHECKPOINT_EVERY, REMOVER, Table};
+use super::{CHECKPOINT_EVERY, REMOVER, Right, Table};
 use crate::error::Error;
 use crate::event::Offset;
 
@@ -54,6 +54,30 @@ impl Table {
             self.in_doubt = false;
         }
         Ok(())
+    }
+
+    /// Takes up what other nodes committed; from now on commits need this right.
+    ///
+    /// # Errors
+    /// If the table cannot be read; it stays in doubt.
+    pub async fn take_up(&mut self, right: Right) -> Result<(), Error> {
+        (self.in_doubt, self.right) = (true, right);
+        let before = self.version();
+        if self.handle.update_state().await.is_err() {
+            // The commits since the version that is known here may be cleared away.
+            self.handle.load().await?;
+        }
+        self.settle().await?;
+        self.since_checkpoint += self.version().saturating_sub(before);
+        Ok(())
+    }
+
+    /// Whether another node committed something since.
+    ///
+    /// # Errors
+    /// If the table's log cannot be read.
+    pub async fn has_newer(&self) -> Result<bool, Error> {
+        Ok(self.handle.log_store().read_commit_entry(self.version() + 1).await?.is_some())
     }
 
     /// Replaces all files by others, in one commit.
@@ -127,9 +151,7 @@ impl Table {
     }
 
     async fn commit(&mut self, actions: Vec<Action>, until: Option<Offset>, removes: bool) -> Result<(), Error> {
-        if let Some(lease) = &self.lease {
-            lease.check()?;
-        }
+        self.right.check().await?;
         let stored = self.read_watermark().await?;
         if stored != self.watermark {
             let (name, expected) = (self.name, self.watermark);
@@ -170,11 +192,10 @@ impl Table {
                 // The commit may have landed although its answer was lost: only the table can tell.
                 let before = self.watermark;
                 self.settle().await?;
-                let landed = match (until, first) {
-                    (Some(_), _) => self.watermark == until && before != until,
+                let landed = match first {
                     // Names of files are never used twice.
-                    (None, Some(first)) => self.files().await?.iter().any(|file| file.path == first),
-                    (None, None) => false,
+                    Some(first) => self.files().await?.iter().any(|file| file.path == first),
+                    None => until.is_some() && self.watermark == until && before != until,
                 };
                 if !landed {
                     return Err(error.into());
@@ -198,9 +219,7 @@ impl Table {
             return Ok(false);
         }
         // Who was held up takes what the next node wrote for files that nobody names.
-        if let Some(lease) = &self.lease {
-            lease.check()?;
-        }
+        self.right.check().await?;
         // Files first: a checkpoint forgets the tombstones by which they are found.
         // Those that no commit names, too: what a process left that was killed while it wrote.
         let vacuum = self.handle.clone().vacuum().with_mode(VacuumMode::Full);

@@ -151,7 +151,7 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use arrow::datatypes::{DataType, Field, Schema};
 
-    use super::super::{Columns, Effort, Place, session};
+    use super::super::{Columns, Effort, Place, Right, session};
     use super::*;
     use crate::event::Offset;
 
@@ -161,7 +161,7 @@ mod tests {
     /// A table of numbered texts of a KiB: `files` says of each file how many others could stand before it.
     async fn filled(directory: &Path, session: &SessionContext, files: &[i64]) -> Table {
         let state = Arc::new(session.state());
-        let place = Place { directory, identity: "log", session: state, wrap: None, bucket: None, lease: None };
+        let place = Place { directory, identity: "log", session: state, wrap: None, bucket: None, right: Right::Alone };
         let fields = [Field::new("number", DataType::Int64, true), Field::new("text", DataType::Utf8, true)];
         let schema = Arc::new(Schema::new(fields.to_vec()));
         let columns = Columns { bloom: &[], unique: &[], opaque: &[] };

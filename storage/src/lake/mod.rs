@@ -98,7 +98,28 @@ pub struct Table {
     /// The outcome of the last commit is not known: it may have landed.
     in_doubt: bool,
     session: Arc<SessionState>,
-    lease: Option<Arc<Lease>>,
+    right: Right,
+}
+
+/// Who may commit.
+#[derive(Clone)]
+pub enum Right {
+    /// This process: nobody else has the tables.
+    Alone,
+    /// Who holds the lease.
+    Leased(Arc<Lease>),
+    /// Others.
+    Nobody,
+}
+
+impl Right {
+    async fn check(&self) -> Result<(), Error> {
+        match self {
+            Right::Alone => Ok(()),
+            Right::Leased(lease) => lease.check().await,
+            Right::Nobody => Err(Error::Conflict("this node does not write tables".into())),
+        }
+    }
 }
 
 /// Wraps the store of a table: tests put faults between.
@@ -121,8 +142,8 @@ pub struct Place<'a> {
     pub wrap: Option<WrapStore>,
     /// Tables lie in it, below `tables`, instead of in the directory.
     pub bucket: Option<&'a Bucket>,
-    /// Held by who may commit, if others may want to.
-    pub lease: Option<Arc<Lease>>,
+    /// Whether commits may be made.
+    pub right: Right,
 }
 
 impl Place<'_> {
@@ -244,13 +265,20 @@ impl Table {
                 // Longer than any setting of how long superseded files are kept, so that vacuum still knows them.
                 ("delta.deletedFileRetentionDuration", Some("interval 30 days")),
             ];
-            handle = handle
+            let made = handle
+                .clone()
                 .create()
                 .with_table_name(name)
                 .with_columns(fields)
                 .with_partition_columns(partitions.iter().copied())
                 .with_configuration(properties)
-                .await?;
+                .await;
+            match made {
+                Ok(made) => handle = made,
+                // Another node was quicker.
+                Err(_) if handle.verify_deltatable_existence().await? => handle.load().await?,
+                Err(error) => return Err(error.into()),
+            }
         }
         let application = format!("trunklog/{}/0", place.identity);
         let mut table = Table {
@@ -262,7 +290,7 @@ impl Table {
             since_checkpoint: 0,
             in_doubt: false,
             session: Arc::clone(&place.session),
-            lease: place.lease.clone(),
+            right: place.right.clone(),
         };
         table.watermark = table.read_watermark().await?;
         // Commits of former processes count too; one checkpoint too many at a start costs little.
@@ -291,7 +319,7 @@ impl Table {
             since_checkpoint: self.since_checkpoint,
             in_doubt: self.in_doubt,
             session: Arc::clone(&self.session),
-            lease: self.lease.clone(),
+            right: self.right.clone(),
         })
     }
 

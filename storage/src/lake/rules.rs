@@ -23,7 +23,7 @@ use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use super::{CHECKPOINT_EVERY, Columns, Order, Place, REMOVER, Table};
+use super::{CHECKPOINT_EVERY, Columns, Order, Place, REMOVER, Right, Table};
 use crate::error::Error;
 use crate::event::Offset;
 use crate::faults::{Fault, Faults, Operation, Rule};
@@ -81,7 +81,7 @@ impl Lake {
             session: Arc::new(self.session.state()),
             wrap: Some(self.faults.wrapper()),
             bucket: None,
-            lease: None,
+            right: Right::Alone,
         };
         let schema = Arc::new(Schema::new(vec![Field::new("number", DataType::Int64, true)]));
         Table::open(&place, "numbers", &schema, &[], Columns { bloom: &[], unique: &[], opaque: &[] })

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::prelude::{Expr, col, lit};
 use datafusion::scalar::ScalarValue;
+use tokio::task::AbortHandle;
 
 use crate::archive::{Archive, Arrivals};
 use crate::call::{CallState, Seen};
@@ -49,15 +50,14 @@ const ROUND: Duration = Duration::from_millis(500);
 /// After a search that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Starts linking, until the archive is closed.
+/// Starts linking, until the archive is closed or it is aborted.
 ///
 /// # Errors
 /// `Closed` when the archive is closing.
-pub fn start(archive: &Archive) -> Result<(), Error> {
+pub fn start(archive: &Archive) -> Result<AbortHandle, Error> {
     // Before anything is appended: what comes from now on is told.
     let arrivals = archive.subscribe_calls(may_want_a_link);
-    archive.background()?.spawn(run(archive.clone(), arrivals));
-    Ok(())
+    Ok(archive.background()?.spawn(run(archive.clone(), arrivals)).abort_handle())
 }
 
 /// Whether what a message said of its call may ask for a link.

@@ -122,7 +122,7 @@ impl EmbeddedLog {
 
 #[async_trait]
 impl Log for EmbeddedLog {
-    fn start(&self, publisher: Publisher) -> Result<(), Error> {
+    fn start(&self, _: Offset, publisher: Publisher) -> Result<(), Error> {
         let (sender, receiver) = mpsc::channel(self.config.queue_limit);
         let mut committer = Committer {
             config: self.config.clone(),

@@ -69,7 +69,7 @@ impl Bench {
             queue_limit: 1024,
             min_free_bytes: 0,
         })?;
-        log.start(ignored())?;
+        log.start(log.bounds().next, ignored())?;
         self.log = Some(log);
         Ok(())
     }
@@ -405,7 +405,10 @@ async fn a_committer_that_breaks_off_poisons() {
     bench.log().close().await;
     bench
         .log()
-        .start(Box::new(|published: Published| assert!(published.batch.records.is_empty(), "the publisher fails")))
+        .start(
+            Offset(0),
+            Box::new(|published: Published| assert!(published.batch.records.is_empty(), "the publisher fails")),
+        )
         .expect("starts");
     let record = || Batch { records: vec![Bytes::from_static(b"record")], carry: None };
     assert!(bench.log().append(record()).await.is_err());

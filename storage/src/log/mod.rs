@@ -76,11 +76,11 @@ pub type Offsets = SmallVec<[Offset; 1]>;
 #[async_trait]
 pub trait Log: Send + Sync {
     /// Lets appends begin. `publisher` gets every batch, in order, before its append returns; and what others append,
-    /// from [`Bounds::next`] of the opening on.
+    /// from `from` on, which is [`Bounds::next`] or lies before it.
     ///
     /// # Errors
     /// `Io` when a thread or file cannot be made.
-    fn start(&self, publisher: Publisher) -> Result<(), Error>;
+    fn start(&self, from: Offset, publisher: Publisher) -> Result<(), Error>;
 
     /// Appends the records of the batch; returns where they stand once they are durable. The embedded log appends all
     /// of them or none.

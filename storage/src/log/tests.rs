@@ -17,7 +17,7 @@ fn config(directory: &Path) -> LogConfig {
 
 fn open(directory: &Path) -> Result<EmbeddedLog, Error> {
     let log = EmbeddedLog::open(config(directory))?;
-    log.start(Box::new(|_| ()))?;
+    log.start(log.bounds().next, Box::new(|_| ()))?;
     Ok(log)
 }
 
@@ -45,7 +45,7 @@ async fn passes_the_conformance_suite() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let open = |publisher| -> Result<Arc<dyn Log>, Error> {
         let log = EmbeddedLog::open(config(directory.path()))?;
-        log.start(publisher)?;
+        log.start(log.bounds().next, publisher)?;
         Ok(Arc::new(log))
     };
     conformance::run(&open).await.expect("the log works");
@@ -134,7 +134,7 @@ async fn frames_of_a_former_life_never_verify() {
 async fn a_full_disk_is_refused_before_anything_is_written() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let log = EmbeddedLog::open(LogConfig { min_free_bytes: u64::MAX, ..config(directory.path()) }).expect("opens");
-    log.start(Box::new(|_| ())).expect("starts");
+    log.start(log.bounds().next, Box::new(|_| ())).expect("starts");
     assert!(matches!(log.append(one("refused")).await, Err(Error::Full(_))));
     assert_eq!(log.bounds().next, Offset(0));
     assert_eq!(log.poisoned(), None, "a full disk does not poison");

@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use datafusion::prelude::{Expr, col, lit};
+use tokio::task::AbortHandle;
 
 use super::{Media, audio, linker};
 use crate::archive::Archive;
@@ -19,16 +20,17 @@ const SWEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// Between two looks for recordings that were missed because too many came at once.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Starts probing, linking and sweeping, until the archive is closed.
+/// Starts probing, linking and sweeping, until the archive is closed or it is aborted.
 ///
 /// # Errors
 /// `Closed` when the archive is closing.
-pub fn start(archive: &Archive, media: &Media) -> Result<(), Error> {
+pub fn start(archive: &Archive, media: &Media) -> Result<Vec<AbortHandle>, Error> {
     let background = archive.background()?;
-    background.spawn(probe_all(archive.clone(), media.clone()));
-    background.spawn(linker::run(archive.clone()));
-    background.spawn(sweep_often(archive.clone(), media.clone()));
-    Ok(())
+    Ok(vec![
+        background.spawn(probe_all(archive.clone(), media.clone())).abort_handle(),
+        background.spawn(linker::run(archive.clone())).abort_handle(),
+        background.spawn(sweep_often(archive.clone(), media.clone())).abort_handle(),
+    ])
 }
 
 async fn probe_all(archive: Archive, media: Media) {

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -25,6 +25,9 @@ use crate::event::hex;
 const PART_BYTES: u64 = 8 << 20;
 /// Parts on their way at once.
 const PARTS_AT_ONCE: usize = 2;
+
+/// Half as old as what a sweep takes away.
+const OLD: Duration = Duration::from_secs(1800);
 
 /// What is to be stored.
 pub(super) enum Content {
@@ -120,7 +123,12 @@ async fn send(upload: &mut dyn MultipartUpload, content: &Content, bytes: u64) -
 /// Whether what lies there has this digest.
 async fn has_digest(bucket: &Bucket, key: &str, sha256: Option<&str>) -> Result<bool, Error> {
     let Some(expected) = sha256 else { return Ok(false) };
-    let bytes = bucket.find(key).await?.bytes;
+    let found = bucket.find(key).await?;
+    if found.modified_at + OLD < SystemTime::now() {
+        // Nobody acknowledged it, and a sweep on another node may be about to take it away.
+        return Ok(false);
+    }
+    let bytes = found.bytes;
     let mut hash = Sha256::new();
     let mut from = 0;
     while from < bytes {
@@ -170,8 +178,6 @@ pub(super) async fn sweep(
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Seek, SeekFrom};
-    use std::time::Duration;
-
     use tempfile::TempDir;
 
     use super::*;

@@ -42,7 +42,7 @@ impl LogWriter {
             min_free_bytes: MIN_FREE_BYTES,
         })?;
         // Nobody reads while it is written.
-        log.start(Box::new(|_published| {}))?;
+        log.start(log.bounds().next, Box::new(|_published| {}))?;
         Ok(LogWriter { log: Arc::new(log), records: Vec::new(), bytes: 0, total: 0, under_way: None })
     }
 

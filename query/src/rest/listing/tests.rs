@@ -15,7 +15,12 @@ fn at_fault<T: std::fmt::Debug>(outcome: Result<T, QueryError>) -> String {
 }
 
 fn cursor(value: Value) -> Cursor {
-    Cursor { as_of: AsOf { offset: None, time: 0 }, value, id: "abc".into(), binding: String::new() }
+    Cursor {
+        as_of: AsOf { offset: None, tokens: Default::default(), time: 0 },
+        value,
+        id: "abc".into(),
+        binding: String::new(),
+    }
 }
 
 #[test]

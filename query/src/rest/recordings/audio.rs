@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn says_what_it_was_read_at() {
-        let as_of = AsOf { offset: Some(Offset(17)), time: 0 };
+        let as_of = AsOf { offset: Some(Offset(17)), tokens: Default::default(), time: 0 };
         for status in [StatusCode::OK, StatusCode::PARTIAL_CONTENT, StatusCode::NOT_MODIFIED] {
             let response = dated(status.into_response(), as_of);
             assert_eq!(response.headers()["trunklog-as-of"], "17", "{status}");

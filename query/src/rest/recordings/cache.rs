@@ -102,7 +102,7 @@ impl RecordingCache {
         if moment != Moment::Now {
             return None;
         }
-        let as_of = AsOf { offset: engine.archive().visible(), time: now() };
+        let as_of = AsOf { offset: engine.archive().visible(), tokens: engine.archive().tokens(), time: now() };
         let asked = (access.only_tenant().cloned(), which.clone());
         let rows = self.inner.rows.lock();
         let (_, found) = rows.get(&asked).filter(|(read_at, _)| *read_at == as_of.offset)?;

@@ -242,10 +242,10 @@ impl KafkaLog {
 
 #[async_trait]
 impl Log for KafkaLog {
-    fn start(&self, publisher: Publisher) -> Result<(), Error> {
+    fn start(&self, from: Offset, publisher: Publisher) -> Result<(), Error> {
         let mut consumer = Consumer::new(&self.shared.config)?;
-        let next = *self.shared.followed.borrow();
-        consumer.place(next)?;
+        consumer.place(from)?;
+        self.shared.followed.send_replace(from);
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("log-follower".into());
         let run = move || {

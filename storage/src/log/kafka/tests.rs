@@ -41,7 +41,7 @@ impl Bench {
 
     async fn open(&self, publisher: Publisher) -> KafkaLog {
         let log = self.open_with(self.config()).await.expect("the log opens");
-        log.start(publisher).expect("it starts");
+        log.start(log.bounds().next, publisher).expect("it starts");
         log
     }
 }
@@ -120,7 +120,7 @@ async fn a_queue_that_is_full_says_so_at_once() {
     let config = KafkaConfig { queue_limit: 2, ..bench.config() };
     let log = bench.open_with(config).await.expect("the log opens");
     let (_, publisher) = counting();
-    log.start(publisher).expect("it starts");
+    log.start(log.bounds().next, publisher).expect("it starts");
     for broker in 1..=BROKERS {
         bench.cluster.broker_down(broker).expect("down");
     }
