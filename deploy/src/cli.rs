@@ -207,7 +207,7 @@ pub fn parse() -> Cli {
 impl Place {
     /// The layers of configuration that every command reads.
     pub fn overrides(&self) -> Overrides {
-        let mut overrides = Overrides { file: self.config.clone(), flags: Vec::new() };
+        let mut overrides = Overrides { file: self.config.clone(), ..Overrides::default() };
         let data_dir = self.data_dir.as_ref().map(|path| path.display().to_string());
         overrides.set("data_dir", data_dir, "--data-dir");
         overrides

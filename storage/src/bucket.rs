@@ -190,7 +190,7 @@ impl Bucket {
     ///
     /// # Errors
     /// What the server says. The object may have been replaced all the same.
-    pub(crate) async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), Error> {
+    pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), Error> {
         let path = self.path(key)?;
         self.store.put(&path, bytes.into()).await.map_err(|error| failed(format!("storing `{key}`"), error))?;
         Ok(())
@@ -225,7 +225,7 @@ impl Bucket {
     ///
     /// # Errors
     /// What the server says.
-    pub(crate) async fn read_newer(&self, key: &str, tag: Option<&str>) -> Result<Option<(Bytes, String)>, Error> {
+    pub async fn read_newer(&self, key: &str, tag: Option<&str>) -> Result<Option<(Bytes, String)>, Error> {
         let path = self.path(key)?;
         let options = GetOptions { if_none_match: tag.map(str::to_owned), ..GetOptions::default() };
         let found = match self.store.get_opts(&path, options).await {

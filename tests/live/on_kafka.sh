@@ -22,7 +22,9 @@ tests own_writes:: reading:: linking:: model:: crash:: truth:: operations:: --sk
     --skip recordings::crash
 TRUNKLOG_TEST_BUCKET=s3://trunklog tests own_writes:: crash:: --skip recordings::crash
 
+export KAFKA="$kafka" S3="$s3"
 python3 tests/live/takeover.py
+python3 tests/live/cluster.py
 
 happened=$(mktemp)
 trouble() {

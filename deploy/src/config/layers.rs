@@ -1,4 +1,5 @@
-//! The layers of the configuration: file, then environment, then flags; and where each value came from.
+//! The layers of the configuration: what nodes share, then file, then environment, then flags; and where each value came
+//! from.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,11 @@ use super::{ConfigError, KEYS};
 const OTHER_VARIABLES: [&str; 4] = ["TRUNKLOG_CONFIG", "TRUNKLOG_URL", "TRUNKLOG_KEY", "TRUNKLOG_TABLES"];
 const OTHER_PREFIXES: [&str; 5] =
     ["TRUNKLOG_SERVICE_", "TRUNKLOG_PORT", "TRUNKLOG_TEST", "TRUNKLOG_BENCH", "TRUNKLOG_BIN"];
+
+/// Where nodes share settings, in the bucket.
+pub const SHARED_FILE: &str = "config/settings.toml";
+/// What they may share.
+const SHARED: [&str; 3] = ["defaults", "tenants", "public_url"];
 
 /// All layers put together, with the origin of each value by its dotted key.
 #[derive(Debug, Default)]
@@ -33,6 +39,18 @@ impl Layers {
         let table: Table = toml::from_str(&text).map_err(wrong)?;
         self.add(table, &path.display().to_string());
         self.file = Some(path.to_owned());
+        Ok(())
+    }
+
+    /// Reads what nodes share, which may say only what changes without a restart.
+    pub fn read_shared(&mut self, text: &str) -> Result<(), ConfigError> {
+        let wrong = |reason: String| ConfigError::File { path: PathBuf::from(SHARED_FILE), reason };
+        toml::from_str::<Written>(text).map_err(|error| wrong(error.to_string()))?;
+        let table: Table = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        if let Some(key) = table.keys().find(|key| !SHARED.contains(&key.as_str())) {
+            return Err(wrong(format!("`{key}` is for each node's own file; nodes share {}", SHARED.join(", "))));
+        }
+        self.add(table, SHARED_FILE);
         Ok(())
     }
 

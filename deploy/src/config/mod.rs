@@ -1,6 +1,7 @@
 //! Configuration in two layers: what was written (`written`, strict) and what it means (`checked`, cannot be wrong).
 //!
-//! Values come from `trunklog.toml` (only if named by `--config` or `TRUNKLOG_CONFIG`), then from `TRUNKLOG_…`
+//! Values come from what nodes share (if they do), then from `trunklog.toml` (only if named by `--config` or
+//! `TRUNKLOG_CONFIG`), then from `TRUNKLOG_…`
 //! variables, then from flags; the later wins, key by key. After start nobody sees strings.
 
 mod bounds;
@@ -14,10 +15,12 @@ mod units;
 mod written;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use toml::Value;
 
 pub use checked::Checked;
+pub use layers::SHARED_FILE;
 pub use units::Span;
 pub use written::Role;
 
@@ -77,6 +80,8 @@ pub enum ConfigError {
 pub struct Overrides {
     /// The file.
     pub file: Option<PathBuf>,
+    /// What nodes share, if they do.
+    pub shared: Option<Arc<str>>,
     /// Keys set by flags: key, value, name of the flag.
     pub flags: Vec<(&'static str, Value, &'static str)>,
 }
@@ -90,6 +95,9 @@ impl Overrides {
     /// Reads all layers and checks them.
     pub fn load(&self) -> Result<Checked, ConfigError> {
         let mut layers = Layers::default();
+        if let Some(text) = &self.shared {
+            layers.read_shared(text)?;
+        }
         if let Some(file) = &self.file {
             layers.read_file(file)?;
         }

@@ -194,3 +194,27 @@ fn every_key_is_shown() {
     let shown: Vec<_> = shown.iter().map(|(key, _, _)| key.as_str()).collect();
     assert_eq!(shown, KEYS);
 }
+
+#[test]
+fn what_nodes_share_lies_under_the_file_of_each() {
+    let directory = tempfile_dir();
+    let file = directory.join("trunklog.toml");
+    std::fs::write(&file, "[tenants.acme]\ncountry = \"IT\"\n").expect("written");
+    let load = |shared: &str| {
+        Overrides { file: Some(file.clone()), shared: Some(shared.into()), ..Overrides::default() }.load()
+    };
+    let checked =
+        load("[tenants.acme]\ncountry = \"DE\"\ntime_zone = \"Asia/Tokyo\"\n[tenants.other]\n").expect("right");
+    let origin = |key: &str| {
+        checked.shown().into_iter().find(|(name, ..)| name == key).map(|(_, value, origin)| (value, origin))
+    };
+    let own = (Some("\"IT\"".to_owned()), Some(file.display().to_string()));
+    assert_eq!(origin("tenants.acme.country").unzip(), own, "the node's own file wins");
+    let shared = (Some("\"Asia/Tokyo\"".to_owned()), Some("config/settings.toml".to_owned()));
+    assert_eq!(origin("tenants.acme.time_zone").unzip(), shared);
+    for wrong in ["listen = \"127.0.0.1:1\"", "[store]\nurl = \"s3://x\"", "[tenants.acme]\ncolour = 1", "["] {
+        let refused = load(wrong).expect_err("only what changes without a restart").to_string();
+        assert!(refused.contains("config/settings.toml"), "{wrong}: {refused}");
+    }
+    std::fs::remove_dir_all(directory).expect("removed");
+}

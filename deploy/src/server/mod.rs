@@ -18,6 +18,7 @@ mod problem;
 mod recorded;
 mod routes;
 pub mod runtimes;
+mod shared_settings;
 mod signals;
 pub mod socket;
 
@@ -47,6 +48,7 @@ use duties::Duties;
 pub use keys::shown as shown_key;
 use problem::Problem;
 use runtimes::Background;
+use shared_settings::Shared;
 
 /// Requests under way have this long to finish.
 const DRAIN_TIME: Duration = Duration::from_secs(30);
@@ -58,6 +60,8 @@ pub struct AppState {
     pub keys: Keys,
     pub settings: SharedSettings,
     role: Role,
+    /// What this node was started with.
+    overrides: Arc<Overrides>,
     background: Handle,
     metrics: Option<PrometheusHandle>,
     started: Instant,
@@ -109,7 +113,8 @@ impl Opened {
         };
         let (started, draining) = (Instant::now(), Arc::default());
         let role = config.role;
-        let state = AppState { archive, keys, settings, role, background, metrics: None, started, draining };
+        let overrides = Arc::default();
+        let state = AppState { archive, keys, settings, role, overrides, background, metrics: None, started, draining };
         Ok(Opened { state, engine, query, fetcher })
     }
 
@@ -175,13 +180,23 @@ fn check(config: &Checked) -> Result<(), Error> {
     Ok(())
 }
 
-async fn serve(config: Checked, overrides: Overrides, with_demo: bool, background: &Background) -> Result<(), Error> {
+async fn serve(
+    config: Checked,
+    mut overrides: Overrides,
+    with_demo: bool,
+    background: &Background,
+) -> Result<(), Error> {
+    let shared_in = config.archive.bucket.as_ref().filter(|_| config.archive.is_shared());
+    let (shared, text) = Shared::read(shared_in).await?;
+    overrides.shared = text;
+    let config = overrides.load()?;
     let handle = metrics::start();
     // Before the archive, so that a taken address costs no recovery; nobody is answered before it is open.
     let network = listener::bind(config.listen).map_err(Error::io(format!("listening on {}", config.listen)))?;
     let address = network.local_addr().map_err(Error::io("asking for the address"))?;
     let mut opened = Opened::open(&config, background.lower.handle().clone(), background.workers()).await?;
     opened.state.metrics = handle.clone();
+    opened.state.overrides = Arc::new(overrides.clone());
     let socket = socket::bind(&config.data_dir)?;
     print_first_key(&opened.state.keys)?;
     if let Some(handle) = handle {
@@ -191,7 +206,7 @@ async fn serve(config: Checked, overrides: Overrides, with_demo: bool, backgroun
     opened.duties().begin()?;
     let stop = opened.query.stopping.clone();
     let data_dir = config.data_dir.clone();
-    signals::watch(opened.state.clone(), config, overrides, stop.clone())?;
+    signals::watch(opened.state.clone(), config, (overrides, shared), stop.clone())?;
     output::line(&format!("listening http={address} pg=off flight=off"));
     let demo = if with_demo { Some(demo::start(&opened.state, address, stop.clone())?) } else { None };
     let superseded = opened.state.archive.superseded();

@@ -52,6 +52,10 @@ impl Problem {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
     }
 
+    pub fn conflict(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
+    }
+
     pub fn too_large(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
     }
@@ -73,7 +77,7 @@ impl From<Error> for Problem {
                 Problem::unavailable(error.to_string())
             }
             Error::Gone(_) => Problem::new(StatusCode::GONE, "gone", "No longer available", error.to_string()),
-            Error::Conflict(_) => Problem::new(StatusCode::CONFLICT, "conflict", "Conflict", error.to_string()),
+            Error::Conflict(_) => Problem::conflict(error.to_string()),
             Error::Config(reason) => Problem::bad_request(reason),
             error if is_out_of_space(&error) => {
                 tracing::error!(%error, "no space left");

@@ -14,7 +14,7 @@ use trunklog_ingest::IngestState;
 use trunklog_query::QueryState;
 
 use super::problem::Problem;
-use super::{AppState, admin, health, keys, metrics};
+use super::{AppState, admin, health, keys, metrics, shared_settings};
 use crate::config::Role;
 
 /// What the network may reach.
@@ -55,6 +55,7 @@ fn administration(state: AppState) -> Router {
         .route("/v1/admin/flush", post(admin::flush))
         .route("/v1/admin/rebuild", post(admin::rebuild))
         .route("/v1/admin/handover", post(admin::hand_over))
+        .route("/v1/admin/settings", get(shared_settings::show).put(shared_settings::replace))
         .route("/v1/admin/hash", get(admin::hash))
         .with_state(state)
 }

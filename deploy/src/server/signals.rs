@@ -1,4 +1,5 @@
-//! Signals: SIGTERM and SIGINT drain (a second one ends at once), SIGHUP reads the configuration again.
+//! Signals: SIGTERM and SIGINT drain (a second one ends at once), SIGHUP reads the configuration again, and so does a
+//! change of the settings that nodes share.
 
 use std::sync::atomic::Ordering;
 
@@ -6,16 +7,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::AppState;
+use super::shared_settings::Shared;
 use crate::config::{Checked, Overrides};
 use crate::error::Error;
 
 /// Starts watching.
-pub fn watch(state: AppState, config: Checked, overrides: Overrides, stop: CancellationToken) -> Result<(), Error> {
+pub fn watch(
+    state: AppState,
+    config: Checked,
+    (overrides, shared): (Overrides, Shared),
+    stop: CancellationToken,
+) -> Result<(), Error> {
     let listen = |kind| signal(kind).map_err(Error::io("watching for signals"));
     let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let hang_up = listen(SignalKind::hangup())?;
     tokio::spawn(end(state.clone(), terminate, interrupt, stop));
-    tokio::spawn(reload(state, config, overrides, hang_up));
+    tokio::spawn(reload(state, config, (overrides, shared), hang_up));
     Ok(())
 }
 
@@ -37,8 +44,17 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 }
 
 /// Tenants and limits change at once; everything else is named, so that nobody believes it did.
-async fn reload(state: AppState, mut config: Checked, overrides: Overrides, mut hang_up: Signal) {
-    while hang_up.recv().await.is_some() {
+async fn reload(
+    state: AppState,
+    mut config: Checked,
+    (mut overrides, mut shared): (Overrides, Shared),
+    mut hang_up: Signal,
+) {
+    loop {
+        tokio::select! {
+            signal = hang_up.recv() => if signal.is_none() { return },
+            text = shared.changed() => overrides.shared = text,
+        }
         match overrides.load() {
             Ok(newer) => {
                 let unchanged = config.needs_restart(&newer);

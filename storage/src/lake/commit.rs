@@ -197,6 +197,9 @@ impl Table {
                     Some(first) => self.files().await?.iter().any(|file| file.path == first),
                     None => until.is_some() && self.watermark == until && before != until,
                 };
+                if !landed && self.watermark != before {
+                    return Err(Error::Conflict(format!("another node folded into `{}`: {error}", self.name)));
+                }
                 if !landed {
                     return Err(error.into());
                 }
