@@ -97,6 +97,8 @@ impl Archive {
             right: right(&config, lease.as_ref()),
         };
         let mut tables = Tables::open(&place, &config.data_dir.join("index")).await?;
+        // Another node may have folded what came since the log was opened.
+        log.look().await?;
         check(&tables, log.bounds()).await?;
         is_same_log(&session, &tables, log.as_ref()).await?;
         let place = (&session, decoder.as_ref(), &config, log.as_ref());

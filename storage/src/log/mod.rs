@@ -96,8 +96,16 @@ pub trait Log: Send + Sync {
     /// `Gone` when the offset was trimmed, `Corrupt` when what was acknowledged does not verify.
     fn read(&self, from: Offset, limit_bytes: usize) -> Result<Vec<(Offset, Bytes)>, Error>;
 
-    /// What can be read now.
+    /// What can be read now, as far as is known here.
     fn bounds(&self) -> Bounds;
+
+    /// Finds out how far the log reaches now, with what other nodes appended.
+    ///
+    /// # Errors
+    /// `Unavailable` when no broker answers.
+    async fn look(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Forgets records before this offset, as far as that is cheap (whole segments).
     ///

@@ -121,8 +121,8 @@ fn unavailable(what: &str, error: &KafkaError) -> Error {
 
 struct Shared {
     config: KafkaConfig,
-    /// As they were when the log was opened.
-    bounds: Bounds,
+    /// As they were when brokers were last asked.
+    bounds: Mutex<Bounds>,
     /// The offset after the last one that was handed to the publisher.
     followed: watch::Sender<Offset>,
     poisoned: Mutex<Option<String>>,
@@ -174,7 +174,7 @@ impl KafkaLog {
         let (bounds, reader) = asked(reader, Consumer::bounds).await?;
         let shared = Shared {
             config,
-            bounds,
+            bounds: Mutex::new(bounds),
             followed: watch::Sender::new(bounds.next),
             poisoned: Mutex::default(),
             ending: AtomicBool::default(),
@@ -286,8 +286,15 @@ impl Log for KafkaLog {
     }
 
     fn bounds(&self) -> Bounds {
-        let bounds = self.shared.bounds;
+        let bounds = *self.shared.bounds.lock();
         Bounds { next: bounds.next.max(*self.shared.followed.borrow()), ..bounds }
+    }
+
+    async fn look(&self) -> Result<(), Error> {
+        let asking = Consumer::new(&self.shared.config)?;
+        let (bounds, _) = asked(asking, Consumer::bounds).await?;
+        *self.shared.bounds.lock() = bounds;
+        Ok(())
     }
 
     fn trim(&self, _: Offset) -> Result<(), Error> {
