@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use trunklog_storage::event::{Offset, Tokens};
+use trunklog_storage::position::Position;
 
 use crate::config::{Overrides, Role, Span};
 use crate::simulate::SimulateArgs;
@@ -129,8 +129,8 @@ pub struct ReplayArgs {
     pub limit: Option<u64>,
 }
 
-fn offset(text: &str) -> Result<Offset, String> {
-    Tokens::parse(text).ok_or_else(|| format!("`{text}` is no offset"))
+fn offset(text: &str) -> Result<Position, String> {
+    Position::parse(text).ok_or_else(|| format!("`{text}` is no offset"))
 }
 
 #[derive(Debug, Args)]
@@ -140,7 +140,7 @@ pub struct VerifyArgs {
     pub hash: bool,
     /// As the tables were at this offset
     #[arg(long, value_name = "OFFSET", value_parser = offset)]
-    pub as_of: Option<Offset>,
+    pub as_of: Option<Position>,
     #[command(flatten)]
     pub remote: Remote,
 }

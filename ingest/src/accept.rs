@@ -16,6 +16,7 @@ use trunklog_storage::archive::{Message, Receipt};
 use trunklog_storage::error::Error;
 use trunklog_storage::event::{Event, Headers, Micros, Source, new_event_id, now};
 use trunklog_storage::keys::Principal;
+use trunklog_storage::position::Position;
 
 use crate::IngestState;
 use crate::auth::{self, Arrived, Secrets};
@@ -349,26 +350,31 @@ impl Outcome {
 }
 
 /// Adds `Trunklog-Offset`.
-pub fn stored(mut response: Response, receipt: &Receipt) -> Response {
-    if let Ok(value) = HeaderValue::from_str(&receipt.tokens.text(receipt.offset)) {
+pub fn stored(response: Response, receipt: &Receipt) -> Response {
+    stored_at(response, receipt.position())
+}
+
+fn stored_at(mut response: Response, position: Position) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&position.to_string()) {
         response.headers_mut().insert(OFFSET_HEADER, value);
     }
     response
 }
 
-/// `{"accepted","duplicates","quarantined","offset"}`; the offset is that of the last message stored.
+/// `{"accepted","duplicates","quarantined","offset"}`; the offset is that of the last message stored, of each
+/// partition.
 pub fn counts(receipts: &[Receipt]) -> Response {
     let count = |outcome| receipts.iter().filter(|receipt| Outcome::of(receipt) == outcome).count();
-    let last = receipts.iter().max_by_key(|receipt| receipt.offset);
+    let last = receipts.iter().map(Receipt::position).reduce(Position::max);
     let body = serde_json::json!({
         "accepted": count(Outcome::Stored),
         "duplicates": count(Outcome::Duplicate),
         "quarantined": count(Outcome::Quarantined),
-        "offset": last.map(|receipt| receipt.tokens.json(Some(receipt.offset))),
+        "offset": last.map(|last| last.json()),
     });
     let response = Json(body).into_response();
     match last {
-        Some(receipt) => stored(response, receipt),
+        Some(last) => stored_at(response, last),
         None => response,
     }
 }

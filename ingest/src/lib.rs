@@ -22,10 +22,10 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::Response;
 use tower::util::MapRequest;
-use trunklog_storage::archive::Archive;
 use trunklog_storage::event::Source;
 use trunklog_storage::keys::Keys;
 use trunklog_storage::media::Media;
+use trunklog_storage::partitions::Partitions;
 
 pub use accept::{Inbound, accept, accept_events, counts, stored};
 pub use adapters::adapters;
@@ -38,7 +38,7 @@ pub use settings::{Contact, ContactLookup, Limits, NoContacts, Settings, SharedS
 #[derive(Clone)]
 pub struct IngestState {
     /// Where messages go.
-    pub archive: Archive,
+    pub archive: Partitions,
     /// Who may send.
     pub keys: Keys,
     /// What is configured.

@@ -4,10 +4,10 @@
 use async_trait::async_trait;
 use axum::http::request::Parts;
 use axum::response::Response;
-use trunklog_storage::archive::Archive;
 use trunklog_storage::error::Error;
 use trunklog_storage::event::{Source, format_time, now};
 use trunklog_storage::media::{Claim, Media, Received};
+use trunklog_storage::partitions::Partitions;
 use trunklog_storage::recording::message::Upload;
 use trunklog_storage::recording::recording_id;
 
@@ -40,7 +40,7 @@ pub struct Identity<'a> {
 /// Those of storage; nothing is kept then. `Corrupt` when the recording is known, but its bytes are lost or damaged and
 /// could not be put back.
 pub async fn keep(
-    archive: &Archive,
+    archive: &Partitions,
     media: &Media,
     received: Received,
     identity: &Identity<'_>,
@@ -68,7 +68,7 @@ pub async fn forget(media: &Media, object: &str) {
 }
 
 /// Where the bytes of a recording lie that was acknowledged before.
-async fn known_object(archive: &Archive, id: &str) -> Result<Option<String>, Error> {
+async fn known_object(archive: &Partitions, id: &str) -> Result<Option<String>, Error> {
     if !archive.knows_recording(id)? {
         return Ok(None);
     }

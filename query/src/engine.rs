@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use datafusion::common::ScalarValue;
 use datafusion::execution::session_state::SessionState;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
-use trunklog_storage::archive::{Archive, Snapshot};
 use trunklog_storage::event::{self, Micros, Offset};
+use trunklog_storage::partitions::{Partitions, Snapshot};
+use trunklog_storage::position::{MOST_PARTITIONS, Position};
 
 use crate::error::{Limit, QueryError};
 use crate::guard::{Environment, Gate};
@@ -66,7 +67,7 @@ impl Default for QueryLimits {
 
 /// What all sessions share.
 pub(crate) struct Shared {
-    pub archive: Archive,
+    pub archive: Partitions,
     pub limits: QueryLimits,
     pub workers: Workers,
     pub template: Arc<SessionState>,
@@ -86,7 +87,7 @@ pub struct QueryEngine {
 
 impl QueryEngine {
     /// An engine over this archive whose queries run on `workers`.
-    pub fn new(archive: Archive, limits: QueryLimits, workers: Workers) -> QueryEngine {
+    pub fn new(archive: Partitions, limits: QueryLimits, workers: Workers) -> QueryEngine {
         let environment = Environment::new(limits.memory_bytes);
         if let Some(bucket) = archive.bucket() {
             environment.runtime().register_object_store(bucket.root(), bucket.whole());
@@ -110,7 +111,7 @@ impl QueryEngine {
     }
 
     /// The archive that is read.
-    pub fn archive(&self) -> &Archive {
+    pub fn archive(&self) -> &Partitions {
         &self.shared.archive
     }
 
@@ -125,15 +126,16 @@ impl QueryEngine {
     }
 
     /// Waits until this offset is visible.
-    pub async fn wait_for(&self, offset: Offset, timeout: Duration) -> Result<(), QueryError> {
-        if self.shared.archive.wait_for(offset, timeout).await { Ok(()) } else { Err(QueryError::NotYet(offset.0)) }
+    pub async fn wait_for(&self, offset: Position, timeout: Duration) -> Result<(), QueryError> {
+        let reached = self.shared.archive.wait_for(offset, timeout).await;
+        if reached { Ok(()) } else { Err(QueryError::NotYet(offset.to_string())) }
     }
 
     /// Takes a snapshot and opens a session on it; everything that the session runs sees the same rows.
     pub async fn session(&self, access: Access, moment: Moment) -> Result<Session, QueryError> {
         let snapshot = match moment {
             Moment::Now => self.snapshot().await?,
-            Moment::Offset(offset) => self.snapshot_as_of(offset).await?,
+            Moment::Position(position) => self.snapshot_as_of(position).await?,
             Moment::Time(time) => self.snapshot_at(time).await?,
         };
         Ok(self.session_on(access, snapshot))
@@ -162,7 +164,10 @@ impl QueryEngine {
             return Ok(self.session_on(access, snapshot));
         }
         let gone = || QueryError::Gone("the snapshot of this cursor".to_owned());
-        let mut snapshot = match self.snapshot_as_of(as_of.offset.ok_or_else(gone)?).await {
+        if as_of.offset.is_empty() {
+            return Err(gone());
+        }
+        let mut snapshot = match self.snapshot_as_of(as_of.offset).await {
             Err(QueryError::Parameter { .. }) => return Err(gone()),
             outcome => outcome?,
         };
@@ -218,34 +223,33 @@ impl QueryEngine {
     }
 
     /// The snapshot as it was at this offset.
-    pub(crate) async fn snapshot_as_of(&self, offset: Offset) -> Result<Snapshot, QueryError> {
-        if self.shared.archive.visible().is_none_or(|visible| visible < offset) {
-            return Err(QueryError::parameter("as_of", format!("offset {offset} has not been reached")));
+    pub(crate) async fn snapshot_as_of(&self, position: Position) -> Result<Snapshot, QueryError> {
+        if !position.is_reached_by(&self.shared.archive.visible()) {
+            return Err(QueryError::parameter("as_of", format!("offset {position} has not been reached")));
         }
         let archive = self.shared.archive.clone();
-        self.apart(async move { archive.snapshot_as_of(offset).await }).await
+        self.apart(async move { archive.snapshot_as_of(position).await }).await
     }
 
     /// The snapshot before the first message that was received later than this time.
     async fn snapshot_at(&self, time: Micros) -> Result<Snapshot, QueryError> {
-        const LATER: &str = r#"SELECT min(earliest) FROM (
-            SELECT min("offset") AS earliest FROM events WHERE received_at > $1
-            UNION ALL SELECT min("offset") AS earliest FROM system_events WHERE received_at > $1)"#;
+        const LATER: &str = r#"SELECT "partition", min(earliest) FROM (
+            SELECT "partition", min("offset") AS earliest FROM events WHERE received_at > $1 GROUP BY "partition"
+            UNION ALL
+            SELECT "partition", min("offset") AS earliest FROM system_events WHERE received_at > $1 GROUP BY "partition"
+            ) GROUP BY "partition""#;
         if time > event::now() {
             return Err(QueryError::parameter("as_of", "the time lies in the future"));
         }
         let now = self.session_on(Access::all(), self.snapshot().await?);
         let bound = ScalarValue::TimestampMicrosecond(Some(time), Some("UTC".into()));
         let collected = now.collect(LATER, vec![bound]).await?;
-        let later = first_int64(&collected.batches).map(|offset| u64::try_from(offset).unwrap_or(0));
-        let mut snapshot = match later {
-            Some(later) if later > 0 => self.snapshot_as_of(Offset(later - 1)).await?,
-            _ => now.snapshot().clone(),
-        };
-        if later == Some(0) {
-            // Nothing had been received: a snapshot without an offset shows no rows.
-            snapshot.offset = None;
+        let mut position = now.snapshot().position();
+        for (partition, later) in collected.batches.iter().flat_map(pairs) {
+            // Without one before it nothing had been received.
+            position = position.with(partition, later.0.checked_sub(1).map(Offset));
         }
+        let mut snapshot = self.snapshot_as_of(position).await?;
         snapshot.time = time;
         Ok(snapshot)
     }
@@ -260,8 +264,13 @@ impl QueryEngine {
     }
 }
 
-fn first_int64(batches: &[RecordBatch]) -> Option<i64> {
-    let column = batches.iter().find(|batch| batch.num_rows() > 0)?.column(0);
-    let values = column.as_primitive_opt::<Int64Type>()?;
-    values.is_valid(0).then(|| values.value(0))
+/// The rows of two whole numbers: a partition, and an offset.
+fn pairs(batch: &RecordBatch) -> Vec<(usize, Offset)> {
+    let column = |at: usize| batch.column(at).as_primitive_opt::<Int64Type>();
+    let (Some(partitions), Some(offsets)) = (column(0), column(1)) else { return Vec::new() };
+    let pairs = partitions.iter().zip(offsets).filter_map(|(partition, offset)| {
+        let partition = usize::try_from(partition?).ok().filter(|at| *at < MOST_PARTITIONS)?;
+        Some((partition, Offset(offset?.cast_unsigned())))
+    });
+    pairs.collect()
 }

@@ -60,7 +60,7 @@ pub enum QueryError {
     NotFound(String),
     /// That offset has not been reached in time.
     #[error("offset {0} is not visible yet")]
-    NotYet(u64),
+    NotYet(String),
     /// That version is no longer kept.
     #[error("no longer available: {0}")]
     Gone(String),

@@ -1,18 +1,20 @@
 //! Points in the log's history that an answer can be read at.
 
 use serde::{Deserialize, Serialize};
-use trunklog_storage::event::{Micros, Offset, Tokens, format_time, parse_time};
+use trunklog_storage::event::{Micros, format_time, parse_time};
+use trunklog_storage::position::Position;
 
 use crate::error::QueryError;
 
 /// When to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there are few at a time, and a box could not be copied")]
 pub enum Moment {
     /// Everything that was acknowledged until now.
     #[default]
     Now,
-    /// Up to this message, inclusive.
-    Offset(Offset),
+    /// Up to these messages, inclusive.
+    Position(Position),
     /// What had been received by then.
     Time(Micros),
 }
@@ -24,18 +26,15 @@ impl Moment {
         if text.contains('T') {
             return parse_time(text).map(Moment::Time).ok_or_else(wrong);
         }
-        Tokens::parse(text).map(Moment::Offset).ok_or_else(wrong)
+        Position::parse(text).map(Moment::Position).ok_or_else(wrong)
     }
 }
 
 /// What an answer was read at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AsOf {
-    /// The last message that it contains; `None` on an empty archive.
-    pub offset: Option<Offset>,
-    /// How that is told. A cursor need not know.
-    #[serde(skip)]
-    pub tokens: Tokens,
+    /// The last messages that it contains.
+    pub offset: Position,
     /// The time of the snapshot.
     #[serde(with = "time_text")]
     pub time: Micros,
@@ -44,12 +43,12 @@ pub struct AsOf {
 impl AsOf {
     /// The header `Trunklog-As-Of`: what the parameter `as_of` takes, so the offset, or the time of an empty archive.
     pub fn to_header(self) -> String {
-        self.offset.map_or_else(|| format_time(self.time), |offset| self.tokens.text(offset))
+        if self.offset.is_empty() { format_time(self.time) } else { self.offset.to_string() }
     }
 
     /// The JSON object in answers.
     pub fn to_json(self) -> String {
-        let offset = self.tokens.json(self.offset);
+        let offset = self.offset.json();
         format!(r#"{{"offset":{offset},"time":"{}"}}"#, format_time(self.time))
     }
 }
@@ -74,22 +73,24 @@ mod tests {
 
     #[test]
     fn parses_offsets_and_times() {
-        assert_eq!(Moment::parse("17").ok(), Some(Moment::Offset(Offset(17))));
-        assert_eq!(Moment::parse("0:17").ok(), Some(Moment::Offset(Offset(17))));
+        let position = |token| Position::parse(token).map(Moment::Position);
+        assert_eq!(Moment::parse("17").ok(), position("17"));
+        assert_eq!(Moment::parse("0:17,1:4").ok(), position("0:17,1:4"));
         assert_eq!(Moment::parse("1970-01-01T00:00:01Z").ok(), Some(Moment::Time(1_000_000)));
-        for wrong in ["", "-1", "+1", "0:", "1:2", "0:1:2", "x", "2026-01-01", "2026-13-01T00:00:00Z"] {
+        for wrong in ["", "-1", "x", "2026-01-01", "2026-13-01T00:00:00Z"] {
             assert!(matches!(Moment::parse(wrong), Err(QueryError::Parameter { .. })), "{wrong}");
         }
     }
 
     #[test]
     fn empty_archives_have_no_offset() {
-        let as_of = AsOf { offset: None, tokens: Tokens::OfPartition, time: 6 };
-        assert_eq!(as_of.to_json(), r#"{"offset":null,"time":"1970-01-01T00:00:00.000006Z"}"#);
-        let some = AsOf { offset: Some(Offset(3)), ..as_of };
+        for over_kafka in [false, true] {
+            let as_of = AsOf { offset: Position::unsaid(over_kafka), time: 6 };
+            assert_eq!(as_of.to_json(), r#"{"offset":null,"time":"1970-01-01T00:00:00.000006Z"}"#);
+            assert_eq!(serde_json::to_string(&as_of).expect("serialises"), as_of.to_json());
+        }
+        let some = AsOf { offset: Position::parse("0:3").expect("a token"), time: 6 };
         assert!(some.to_json().starts_with(r#"{"offset":"0:3","#) && some.to_header() == "0:3", "{}", some.to_json());
-        let as_of = AsOf { tokens: Tokens::Plain, ..as_of };
-        assert_eq!(serde_json::to_string(&as_of).expect("serialises"), as_of.to_json());
-        assert_eq!(serde_json::from_str::<AsOf>(&as_of.to_json()).expect("parses"), as_of);
+        assert_eq!(serde_json::from_str::<AsOf>(&some.to_json()).expect("parses"), some);
     }
 }

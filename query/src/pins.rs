@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use trunklog_storage::archive::Snapshot;
+use trunklog_storage::partitions::Snapshot;
 
 use crate::moment::AsOf;
 

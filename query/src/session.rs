@@ -18,7 +18,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use trunklog_storage::archive::Snapshot;
+use trunklog_storage::partitions::Snapshot;
 
 use crate::engine::{Access, Shared};
 use crate::error::{Limit, QueryError};
@@ -95,7 +95,7 @@ impl Session {
 
     /// What everything in this session is read at.
     pub fn as_of(&self) -> AsOf {
-        AsOf { offset: self.snapshot.offset, tokens: self.shared.archive.tokens(), time: self.snapshot.time }
+        AsOf { offset: self.snapshot.position(), time: self.snapshot.time }
     }
 
     /// The snapshot.

@@ -142,6 +142,12 @@ impl Bucket {
         Ok(())
     }
 
+    /// What lies below this key, as a bucket of its own.
+    pub(crate) fn below(&self, key: &str) -> Bucket {
+        let prefix = Path::from_iter(self.prefix.parts().chain(Path::from(key).parts()));
+        Bucket { prefix, ..self.clone() }
+    }
+
     /// The address of what lies at this key, as a directory.
     pub fn directory(&self, key: &str) -> Result<Url, Error> {
         let path = self.path(key)?;

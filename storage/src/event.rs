@@ -12,7 +12,7 @@ use crate::sorted_map::SortedMap;
 /// Microseconds since 1970-01-01T00:00:00Z.
 pub type Micros = i64;
 
-/// Where a message stands in the log: the first one of the embedded log is 0.
+/// Where a message stands in its partition of the log; the first message of the embedded log, which has one, is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(pub u64);
@@ -20,48 +20,6 @@ pub struct Offset(pub u64);
 impl std::fmt::Display for Offset {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(formatter)
-    }
-}
-
-/// How offsets are told to clients and taken from them: interface.md, "Offset".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tokens {
-    /// `12`, on the embedded log.
-    #[default]
-    Plain,
-    /// `0:12`, over Kafka: the partition, and the offset in it.
-    OfPartition,
-}
-
-/// The partition of the topic.
-const PARTITION: &str = "0";
-
-impl Tokens {
-    /// The token, as headers have it.
-    pub fn text(self, offset: Offset) -> String {
-        match self {
-            Tokens::Plain => offset.to_string(),
-            Tokens::OfPartition => format!("{PARTITION}:{offset}"),
-        }
-    }
-
-    /// The token, as JSON has it: a number, or a text.
-    pub fn json(self, offset: Option<Offset>) -> serde_json::Value {
-        match (self, offset) {
-            (_, None) => serde_json::Value::Null,
-            (Tokens::Plain, Some(offset)) => offset.0.into(),
-            (Tokens::OfPartition, Some(offset)) => self.text(offset).into(),
-        }
-    }
-
-    /// The offset of a token, of either form: there is one partition.
-    pub fn parse(token: &str) -> Option<Offset> {
-        let number = match token.split_once(':') {
-            Some((partition, number)) => (partition == PARTITION).then_some(number)?,
-            None => token,
-        };
-        let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
-        number.parse().ok().filter(|_| is_number).map(Offset)
     }
 }
 

@@ -108,6 +108,16 @@ impl Candidate {
         Ok(Some(Lease::held(self, asked, tag)))
     }
 
+    /// Whether another node has it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the bucket is.
+    pub async fn is_taken(&self) -> Result<bool, Error> {
+        let found = self.bucket.read_tagged(KEY).await?;
+        let held: Option<Held> = found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok());
+        Ok(held.is_some_and(|held| !held.released && held.holder != self.holder))
+    }
+
     fn is_free(&mut self, bytes: &[u8], tag: &str, asked: Instant) -> bool {
         let held: Option<Held> = serde_json::from_slice(bytes).ok();
         if held.as_ref().is_some_and(|held| held.released || held.holder == self.holder) {

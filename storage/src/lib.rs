@@ -1,7 +1,7 @@
 //! trunklog's storage: everything that must survive a crash. It knows no HTTP and no telephone system.
 //!
 //! The map: [`event`] (a message as sent) → [`log`] (durable, in order) → [`fact`] (what a message means) →
-//! [`call`], [`recording`] (semilattices) → [`lake`] (Delta tables), and [`archive`], which is all of it as one thing.
+//! [`call`], [`recording`] (semilattices) → [`lake`] (Delta tables), and [`archive`], which is all of it as one thing; [`partitions`] are the archives of a log that has several.
 //! The bytes of recordings go beside it, into [`media`].
 //!
 //! The two laws: an acknowledged message is on disk; an answer is read from one snapshot.
@@ -25,6 +25,8 @@ pub mod links;
 pub mod log;
 pub mod media;
 mod objects;
+pub mod partitions;
+pub mod position;
 pub mod priority;
 pub mod recording;
 pub mod rows;

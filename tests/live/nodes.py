@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from fixture import binary, environment
 
+PARTITIONS = 3
 # Longer than a lease lives that nobody renews, and a start takes on a busy machine.
 PATIENCE = 90
 
@@ -30,7 +31,8 @@ def shared_config(root, *lines):
     brokers = os.environ["TRUNKLOG_TEST_BROKERS"]
     store = [f'store.url = "s3://trunklog/{name}"', f'kafka.brokers = "{brokers}"', f'kafka.topic = "{name}"']
     path = root / "trunklog.toml"
-    path.write_text("\n".join([*store, f"kafka.replication = {brokers.count(',') + 1}", *lines, ""]))
+    kafka = [f"kafka.replication = {brokers.count(',') + 1}", f"kafka.partitions = {PARTITIONS}"]
+    path.write_text("\n".join([*store, *kafka, *lines, ""]))
     return path
 
 
@@ -100,8 +102,9 @@ class Node:
         except (OSError, ValueError):
             return {}
 
-    def leads(self):
-        return self.ready().get("leads", False)
+    def folds(self):
+        """The partitions that it folds; nothing if it does not answer."""
+        return self.ready().get("folds", [])
 
     def until(self, holds, what):
         deadline = time.monotonic() + PATIENCE

@@ -27,7 +27,7 @@ impl Answer {
     /// `Trunklog-Offset`: what was stored.
     pub fn offset(&self) -> Option<i64> {
         let text = self.header("trunklog-offset");
-        (!text.is_empty()).then(|| text.parse().unwrap_or_else(|_| panic!("Trunklog-Offset is `{text}`")))
+        (!text.is_empty()).then(|| number_of(text))
     }
 
     /// The body as text; invalid UTF-8 is replaced.
@@ -105,4 +105,10 @@ impl Table {
         let cell = self.rows.first().and_then(|row| row.first());
         cell.and_then(Value::as_i64).unwrap_or_else(|| panic!("not a number: {:?}", self.rows))
     }
+}
+
+/// The number in an offset of one partition: `12`, over Kafka `0:12`.
+pub fn number_of(offset: &str) -> i64 {
+    let number = offset.rsplit_once(':').map_or(offset, |(_, number)| number);
+    number.parse().unwrap_or_else(|_| panic!("an offset is `{offset}`"))
 }

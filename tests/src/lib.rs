@@ -20,7 +20,7 @@ pub mod simulate;
 pub mod truth;
 pub mod wire;
 
-pub use answer::{Answer, Table};
+pub use answer::{Answer, Table, number_of};
 pub use binary::{binary, command};
 pub use raw::{RawAnswer, raw_request};
 pub use server::{Options, Request, Server};

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::answer::{Answer, Table};
 use crate::binary::command;
+use crate::size;
 
 /// How to start a server.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +33,8 @@ pub struct Options {
 }
 
 /// Where this run of the tests has servers store, if not on the local disk: `TRUNKLOG_TEST_BUCKET` is the address of a
-/// bucket, `TRUNKLOG_TEST_BROKERS` names Kafka's brokers. Each server gets a prefix and a topic of its own.
+/// bucket, `TRUNKLOG_TEST_BROKERS` names Kafka's brokers, `TRUNKLOG_TEST_PARTITIONS` says how many partitions topics have
+/// (1). Each server gets a prefix and a topic of its own.
 fn elsewhere() -> Option<String> {
     let name = format!("test-{:016x}", rand::rng().random::<u64>());
     let bucket = std::env::var("TRUNKLOG_TEST_BUCKET").ok();
@@ -40,7 +42,9 @@ fn elsewhere() -> Option<String> {
     let brokers = std::env::var("TRUNKLOG_TEST_BROKERS").ok();
     let topic = brokers.map(|brokers| {
         let copies = brokers.split(',').count();
-        format!("\n[kafka]\nbrokers = \"{brokers}\"\ntopic = \"{name}\"\nreplication = {copies}\n")
+        let partitions = size("TRUNKLOG_TEST_PARTITIONS", 1);
+        let place = format!("brokers = \"{brokers}\"\ntopic = \"{name}\"\npartitions = {partitions}");
+        format!("\n[kafka]\n{place}\nreplication = {copies}\n")
     });
     (bucket.is_some() || topic.is_some()).then(|| [bucket, topic].into_iter().flatten().collect())
 }

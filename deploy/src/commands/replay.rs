@@ -10,8 +10,9 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use trunklog_ingest::settings::SharedSettings;
-use trunklog_storage::archive::{Archive, ArchiveConfig};
+use trunklog_storage::archive::{ArchiveConfig, Compared, Differences};
 use trunklog_storage::error::Error as StorageError;
+use trunklog_storage::partitions::Partitions;
 
 use super::progress::Progress;
 use crate::cli::{Format, ReplayArgs};
@@ -48,7 +49,7 @@ pub async fn run(arguments: ReplayArgs, config: &Checked) -> Result<(), Error> {
 }
 
 /// Opens the archive for reading alone: nothing is folded into its tables with the decoder of this process.
-async fn open(config: &Checked) -> Result<Archive, Error> {
+async fn open(config: &Checked) -> Result<Partitions, Error> {
     let directory = config.data_dir.display();
     if !config.data_dir.join("log").is_dir() {
         return Err(Error::Usage(format!("there is no archive in `{directory}`; see --data-dir")));
@@ -62,34 +63,50 @@ async fn open(config: &Checked) -> Result<Archive, Error> {
     }
     let decoder = trunklog_ingest::adapters(SharedSettings::new(config.settings.clone()));
     let reading = ArchiveConfig { read_only: true, ..config.archive.clone() };
-    Archive::open(reading, decoder).await.map_err(|error| match error {
+    Partitions::open(reading, decoder).await.map_err(|error| match error {
         StorageError::Conflict(_) => held(),
         error => error.into(),
     })
 }
 
 /// Folds again and prints what differs.
-async fn compare(archive: &Archive, scratch: &Path, arguments: &ReplayArgs) -> Result<Summary, Error> {
+async fn compare(archive: &Partitions, scratch: &Path, arguments: &ReplayArgs) -> Result<Summary, Error> {
     let snapshot = archive.snapshot().await?;
     let progress = Progress::start("folding every message again");
-    let refolded = archive.refold(&scratch.join("tables"), progress.counter("folding again: messages")).await?;
+    let mut refolded = Vec::new();
+    for (partition, one) in archive.each().iter().enumerate() {
+        let directory = scratch.join(format!("tables/{partition}"));
+        refolded.push(one.refold(&directory, progress.counter("folding again: messages")).await?);
+    }
     progress.done("folded every message again");
 
     let progress = Progress::start("comparing every row");
     let spill = scratch.join("spill");
     std::fs::create_dir_all(&spill).map_err(Error::io(format!("making `{}`", spill.display())))?;
-    let differences = snapshot.differences(&refolded, &spill).await?;
+    let mut all = Vec::new();
+    for (before, after) in snapshot.all().iter().zip(&refolded) {
+        all.push(before.differences(after, &spill).await?);
+    }
     progress.done("compared every row");
 
     let default = if output::is_terminal() { Format::Table } else { Format::Csv };
     let format = arguments.format.unwrap_or(default);
     let limit = arguments.limit.unwrap_or(if format == Format::Table { TABLE_ROWS } else { u64::MAX });
     let mut listing = Listing::start(format, limit)?;
-    let mut summary = Summary::new(refolded.messages, differences.calls, differences.recordings);
-    let mut rows = differences.rows;
-    while let Some(difference) = rows.try_next().await? {
-        summary.count(&difference);
-        listing.add(&difference)?;
+    let sum = |of: fn(&Differences) -> Compared| {
+        let each = all.iter().map(of);
+        each.fold(Compared::default(), |sum, one| Compared {
+            before: sum.before + one.before,
+            after: sum.after + one.after,
+        })
+    };
+    let messages = refolded.iter().map(|refolded| refolded.messages).sum();
+    let mut summary = Summary::new(messages, sum(|one| one.calls), sum(|one| one.recordings));
+    for mut differences in all {
+        while let Some(difference) = differences.rows.try_next().await? {
+            summary.count(&difference);
+            listing.add(&difference)?;
+        }
     }
     listing.finish(&summary)?;
     Ok(summary)

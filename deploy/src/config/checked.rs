@@ -114,6 +114,7 @@ impl Checked {
             ("store.url", quoted(self.store_url.clone())),
             ("kafka.brokers", quoted(kafka.brokers)),
             ("kafka.topic", quoted(kafka.topic)),
+            ("kafka.partitions", kafka.partitions.to_string()),
             ("kafka.replication", kafka.replication.to_string()),
             ("kafka.min_insync_replicas", kafka.min_insync_replicas.to_string()),
             ("kafka.retention", quoted(Span(kafka.retention).to_string())),

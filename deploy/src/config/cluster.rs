@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use trunklog_storage::bucket::{Bucket, BucketConfig};
 use trunklog_storage::log::kafka::KafkaConfig;
+use trunklog_storage::position::MOST_PARTITIONS;
 
 use super::ConfigError;
 use super::checked::value_error;
@@ -43,6 +44,8 @@ pub fn kafka(written: &Written, layers: &Layers) -> Result<Option<KafkaConfig>, 
     let span = |span: Option<Span>, default: Duration| span.map_or(default, |span| span.0);
     let config = KafkaConfig {
         topic: kafka.topic.clone().unwrap_or(default.topic),
+        partitions: kafka.partitions.unwrap_or(default.partitions),
+        partition: 0,
         replication,
         min_insync_replicas: kafka.min_insync_replicas.unwrap_or((replication - 1).max(1)),
         retention: span(kafka.retention, default.retention),
@@ -55,6 +58,9 @@ pub fn kafka(written: &Written, layers: &Layers) -> Result<Option<KafkaConfig>, 
     let named = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     if config.topic.is_empty() || config.topic.len() > 249 || !config.topic.chars().all(named) {
         return refused("kafka.topic", "must be 1 to 249 letters, digits, `.`, `_` and `-`");
+    }
+    if config.partitions < 1 || config.partitions > MOST_PARTITIONS {
+        return refused("kafka.partitions", &format!("must be from 1 to {MOST_PARTITIONS}"));
     }
     if config.replication < 1 || config.replication > 100 {
         return refused("kafka.replication", "must be from 1 to 100");

@@ -27,7 +27,7 @@ pub use written::Role;
 use layers::Layers;
 
 /// Every key outside `[defaults]` and `[tenants]`.
-pub const KEYS: [&str; 31] = [
+pub const KEYS: [&str; 32] = [
     "data_dir",
     "role",
     "listen",
@@ -55,6 +55,7 @@ pub const KEYS: [&str; 31] = [
     "store.url",
     "kafka.brokers",
     "kafka.topic",
+    "kafka.partitions",
     "kafka.replication",
     "kafka.min_insync_replicas",
     "kafka.retention",

@@ -115,6 +115,7 @@ pub struct Store {
 pub struct Kafka {
     pub brokers: Option<String>,
     pub topic: Option<String>,
+    pub partitions: Option<usize>,
     pub replication: Option<i32>,
     pub min_insync_replicas: Option<i32>,
     pub retention: Option<Span>,

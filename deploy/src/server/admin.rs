@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
-use trunklog_storage::event::{Tokens, format_time};
+use trunklog_storage::event::format_time;
+use trunklog_storage::position::Position;
 
 use super::AppState;
 use super::access::Administrator;
@@ -17,20 +18,22 @@ pub async fn flush(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
     Parameters::parse(query.as_deref(), &[])?;
-    let offset = state.archive.flush().await?;
-    Ok(Json(json!({ "offset": state.archive.tokens().json(offset) })))
+    let position = state.archive.flush().await?;
+    Ok(Json(json!({ "offset": position.json() })))
 }
 
-/// `POST /v1/admin/handover`: this node folds no more, another one goes on.
+/// `POST /v1/admin/handover?partition=`: this node folds no more, or not that partition; another one goes on.
 pub async fn hand_over(
     Administrator(administrator): Administrator,
     State(state): State<AppState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
-    Parameters::parse(query.as_deref(), &[])?;
-    tracing::info!(by = administrator.key_id, "handing over");
-    state.archive.hand_over().await?;
-    Ok(Json(json!({ "offset": state.archive.tokens().json(state.archive.status().folded) })))
+    let parameters = Parameters::parse(query.as_deref(), &["partition"])?;
+    let wrong = |_| Problem::parameter("partition", "`partition` must be the number of one");
+    let partition = parameters.get("partition").map(|text| text.parse().map_err(wrong)).transpose()?;
+    tracing::info!(by = administrator.key_id, partition, "handing over");
+    state.archive.hand_over(partition).await?;
+    Ok(Json(json!({ "folds": state.archive.led() })))
 }
 
 /// `POST /v1/admin/rebuild`: folds every message again.
@@ -54,26 +57,24 @@ pub async fn hash(
 ) -> Result<Json<Value>, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &["as_of"])?;
     let wrong = || Problem::parameter("as_of", "`as_of` must be an offset");
-    let as_of = parameters.get("as_of").map(|text| Tokens::parse(text).ok_or_else(wrong)).transpose()?;
-    if as_of.is_some_and(|offset| state.archive.visible().is_none_or(|visible| visible < offset)) {
+    let as_of = parameters.get("as_of").map(|text| Position::parse(text).ok_or_else(wrong)).transpose()?;
+    if as_of.is_some_and(|position| !position.is_reached_by(&state.archive.visible())) {
         return Err(Problem::parameter("as_of", "this offset has not been reached"));
     }
     let archive = state.archive.clone();
     // Reads every row, so it runs where it takes no time from senders.
     let hashed = state.background.spawn(async move {
         let snapshot = match as_of {
-            Some(offset) => archive.snapshot_as_of(offset).await?,
+            Some(position) => archive.snapshot_as_of(position).await?,
             None => archive.snapshot().await?,
         };
         let tables = archive.hash(&snapshot).await?;
-        Ok::<_, trunklog_storage::error::Error>((snapshot.offset, snapshot.time, tables))
+        Ok::<_, trunklog_storage::error::Error>((snapshot.position(), snapshot.time, tables))
     });
-    let (offset, time, tables) = hashed.await.map_err(super::task_failed)??;
+    let (position, time, tables) = hashed.await.map_err(super::task_failed)??;
     let tables: Vec<_> = tables
         .iter()
         .map(|table| json!({ "table": table.table, "rows": table.rows, "sha256": table.sha256 }))
         .collect();
-    Ok(Json(
-        json!({ "tables": tables, "as_of": { "offset": state.archive.tokens().json(offset), "time": format_time(time) } }),
-    ))
+    Ok(Json(json!({ "tables": tables, "as_of": { "offset": position.json(), "time": format_time(time) } })))
 }

@@ -17,7 +17,7 @@ const KEY_LIFETIME_MICROS: i64 = 30 * 24 * 3600 * 1_000_000;
 
 /// Makes the key, prints what to try, and starts the traffic; it ends with `stop`.
 pub fn start(state: &AppState, address: SocketAddr, stop: CancellationToken) -> Result<JoinHandle<()>, Error> {
-    let history = state.archive.visible().is_none();
+    let history = state.archive.visible().is_empty();
     let scopes = ["ingest:*", "query", "recordings:read", "export"].map(str::to_owned).to_vec();
     let expires_at = Some(now().saturating_add(KEY_LIFETIME_MICROS));
     let request = NewKey { tenant: Some(TENANT.to_owned()), scopes, expires_at, ..NewKey::default() };

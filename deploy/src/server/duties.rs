@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use trunklog_ingest::fetch::FetchQueue;
 use trunklog_query::{QueryEngine, QueryState};
-use trunklog_storage::archive::Archive;
 use trunklog_storage::error::Error as StorageError;
 use trunklog_storage::linker;
 use trunklog_storage::media::keeper;
+use trunklog_storage::partitions::Partitions;
 
 use super::fetches;
 
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What the duties need.
 pub struct Duties {
-    pub archive: Archive,
+    pub archive: Partitions,
     pub engine: Arc<QueryEngine>,
     pub query: QueryState,
     pub fetcher: FetchQueue,
@@ -28,31 +28,40 @@ pub struct Duties {
 impl Duties {
     /// Begins; the first time before anything is appended.
     pub fn begin(self) -> Result<(), StorageError> {
-        let mut leading = self.archive.leading();
         if self.archive.is_shared() {
             tokio::spawn(share(self.query.clone()));
         }
-        let mut working = if *leading.borrow_and_update() { self.start()? } else { Vec::new() };
-        tokio::spawn(async move {
-            while leading.changed().await.is_ok() {
-                let leads = *leading.borrow_and_update();
-                if leads && working.is_empty() {
-                    match self.start() {
-                        Ok(started) => working = started,
-                        Err(error) => tracing::warn!(%error, "cannot begin what belongs to folding"),
+        let duties = Arc::new(self);
+        for partition in 0..duties.archive.each().len() {
+            let mut leading = duties.archive.each()[partition].leading();
+            let mut working = if *leading.borrow_and_update() { duties.start(partition)? } else { Vec::new() };
+            let duties = Arc::clone(&duties);
+            tokio::spawn(async move {
+                while leading.changed().await.is_ok() {
+                    let leads = *leading.borrow_and_update();
+                    if leads && working.is_empty() {
+                        match duties.start(partition) {
+                            Ok(started) => working = started,
+                            Err(error) => tracing::warn!(%error, "cannot begin what belongs to folding"),
+                        }
+                    } else if !leads {
+                        working.drain(..).for_each(|work| work.abort());
                     }
-                } else if !leads {
-                    working.drain(..).for_each(|work| work.abort());
                 }
-            }
-        });
+            });
+        }
         Ok(())
     }
 
-    fn start(&self) -> Result<Vec<AbortHandle>, StorageError> {
-        let mut working = keeper::start(&self.archive, &self.query.media)?;
-        working.push(linker::start(&self.archive)?);
-        self.fetcher.resume(Arc::new(fetches::StoredMessages::new(Arc::clone(&self.engine))));
+    /// What belongs to no partition is done by the node that folds the first one.
+    fn start(&self, partition: usize) -> Result<Vec<AbortHandle>, StorageError> {
+        let archive = &self.archive.each()[partition];
+        let mut working = keeper::start(archive, &self.query.media)?;
+        working.push(linker::start(archive)?);
+        if partition == 0 {
+            working.push(keeper::sweep(&self.archive, &self.query.media)?);
+            self.fetcher.resume(Arc::new(fetches::StoredMessages::new(Arc::clone(&self.engine))));
+        }
         Ok(working)
     }
 }

@@ -30,6 +30,8 @@ pub async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
                 "uptime_s": state.started.elapsed().as_secs(),
                 "role": state.role.as_str(),
                 "leads": status.leads,
+                "partitions": state.archive.each().len(),
+                "folds": state.archive.led(),
             });
             (StatusCode::OK, Json(answer))
         }

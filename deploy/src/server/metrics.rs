@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, header};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use trunklog_storage::event::{Offset, Source};
+use trunklog_storage::event::Source;
 
 use super::AppState;
 
@@ -77,7 +77,7 @@ fn describe() {
         Unit::Seconds,
         "From the receipt of a message, on whatever node, until queries on this one see it"
     );
-    describe_gauge!("trunklog_leads", "1 while this node folds, of several");
+    describe_gauge!("trunklog_leads", "1 while this node folds this partition");
     describe_gauge!("trunklog_fold_lag_messages", "Acknowledged messages that are not yet in every table");
     describe_gauge!("trunklog_compaction_lag_seconds", Unit::Seconds, "Age of the oldest part that is not compacted");
     describe_gauge!("trunklog_tail_bytes", Unit::Bytes, "Memory taken by messages that are not yet in `events`");
@@ -130,8 +130,11 @@ fn begin() {
 /// `GET /metrics`
 pub async fn scrape(State(state): State<AppState>) -> ([(HeaderName, &'static str); 1], String) {
     let status = state.archive.status();
-    let count = |offset: Option<Offset>| offset.map_or(0, |offset| offset.0 + 1);
-    gauge!("trunklog_fold_lag_messages").set(count(status.visible).saturating_sub(count(status.folded)) as f64);
+    gauge!("trunklog_fold_lag_messages").set(status.lag_messages as f64);
+    for (partition, archive) in state.archive.each().iter().enumerate() {
+        let leads = if archive.status().leads { 1.0 } else { 0.0 };
+        gauge!("trunklog_leads", "partition" => partition.to_string()).set(leads);
+    }
     gauge!("trunklog_compaction_lag_seconds").set(status.compaction_lag_seconds as f64);
     gauge!("trunklog_tail_bytes").set(status.tail_bytes as f64);
     gauge!("trunklog_overlay_calls").set(status.overlay_calls as f64);

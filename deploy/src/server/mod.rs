@@ -36,10 +36,10 @@ use trunklog_ingest::fetch::FetchQueue;
 use trunklog_ingest::settings::SharedSettings;
 use trunklog_query::recordings::RecordingCache;
 use trunklog_query::{QueryEngine, QueryState, Workers};
-use trunklog_storage::archive::Archive;
 use trunklog_storage::keys::{Keys, NewKey};
 use trunklog_storage::links::Links;
 use trunklog_storage::media::Media;
+use trunklog_storage::partitions::Partitions;
 
 use crate::config::{Checked, Overrides, Role};
 use crate::error::Error;
@@ -56,7 +56,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(30);
 /// What our own routes need; cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
-    pub archive: Archive,
+    pub archive: Partitions,
     pub keys: Keys,
     pub settings: SharedSettings,
     role: Role,
@@ -89,7 +89,7 @@ impl Opened {
         let settings = SharedSettings::new(config.settings.clone());
         let decoder = trunklog_ingest::adapters(settings.clone());
         directory::make(&config.data_dir)?;
-        let archive = Archive::open(config.archive.clone(), decoder).await?;
+        let archive = Partitions::open(config.archive.clone(), decoder).await?;
         // After the archive: whoever has the log's lock may empty the folder of unfinished uploads.
         let media = Media::open(config.media.clone())?;
         let shared = config.archive.bucket.as_ref().filter(|_| config.archive.is_shared());

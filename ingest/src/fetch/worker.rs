@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use trunklog_storage::archive::Archive;
 use trunklog_storage::error::Error;
 use trunklog_storage::event::now;
 use trunklog_storage::media::Media;
+use trunklog_storage::partitions::Partitions;
 use trunklog_storage::recording::message::{Fetch, FetchOutcome};
 
 use super::book::{Book, Entered};
@@ -36,7 +36,7 @@ pub struct FetchQueue {
 
 /// What the tasks need.
 pub(super) struct Shared {
-    pub archive: Archive,
+    pub archive: Partitions,
     pub media: Media,
     pub settings: SharedSettings,
     handle: Handle,
@@ -48,13 +48,13 @@ pub(super) struct Shared {
 
 impl FetchQueue {
     /// A queue whose tasks run on `handle`.
-    pub fn start(archive: Archive, media: Media, settings: SharedSettings, handle: Handle) -> FetchQueue {
+    pub fn start(archive: Partitions, media: Media, settings: SharedSettings, handle: Handle) -> FetchQueue {
         FetchQueue::with_limits(archive, media, settings, handle, FetchLimits::default())
     }
 
     /// The same with other limits of time.
     pub fn with_limits(
-        archive: Archive,
+        archive: Partitions,
         media: Media,
         settings: SharedSettings,
         handle: Handle,

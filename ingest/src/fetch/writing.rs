@@ -1,8 +1,8 @@
 //! What came of a link, written into the log as `trunklog.fetch`, and the file before it.
 
-use trunklog_storage::archive::Archive;
 use trunklog_storage::error::Error;
 use trunklog_storage::media::Media;
+use trunklog_storage::partitions::Partitions;
 use trunklog_storage::recording::message::{self, Fetch, FetchOutcome, Upload};
 
 use super::FetchRequest;
@@ -28,7 +28,7 @@ pub(super) fn fetch(request: &FetchRequest, outcome: FetchOutcome, attempts: u32
 
 /// Keeps a file and says in the log that it is stored. A file that the call has already is not kept twice.
 pub(super) async fn store(
-    archive: &Archive,
+    archive: &Partitions,
     media: &Media,
     request: &FetchRequest,
     attempts: u32,
@@ -55,7 +55,7 @@ pub(super) async fn store(
 }
 
 /// Appends one message of trunklog's own; waits a while for a log that is full or busy.
-pub(super) async fn append(archive: &Archive, tenant: &str, fetch: &Fetch) -> Result<(), Error> {
+pub(super) async fn append(archive: &Partitions, tenant: &str, fetch: &Fetch) -> Result<(), Error> {
     let event = message::event(tenant, KIND, Some(&fetch.call_key), fetch);
-    archive.append_patiently(&[event], Some(APPEND_TRIES)).await
+    archive.append_patiently(event, Some(APPEND_TRIES)).await
 }

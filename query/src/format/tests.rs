@@ -1,6 +1,7 @@
 //! Values in every form.
 
 use std::sync::Arc;
+use trunklog_storage::position::Position;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, ListArray, MapBuilder, RecordBatch,
@@ -38,7 +39,7 @@ fn sample() -> RecordBatch {
 fn encode(format: Format) -> String {
     let batch = sample();
     let mut encoder =
-        format.encoder(batch.schema(), AsOf { offset: None, tokens: Default::default(), time: 0 }).expect("an encoder");
+        format.encoder(batch.schema(), AsOf { offset: Position::unsaid(false), time: 0 }).expect("an encoder");
     let mut out = encoder.batch(&batch).expect("encodes");
     out.extend(encoder.finish().expect("finishes"));
     String::from_utf8(out).expect("text")
@@ -80,9 +81,8 @@ fn csv_tells_null_from_empty() {
     assert_eq!(lines[2], ",,,,,,,,,\"{\"\"x\"\":null}\",");
     let empty =
         RecordBatch::try_from_iter([("s", Arc::new(StringArray::from(vec![""])) as ArrayRef)]).expect("a batch");
-    let mut encoder = Format::Csv
-        .encoder(empty.schema(), AsOf { offset: None, tokens: Default::default(), time: 0 })
-        .expect("an encoder");
+    let mut encoder =
+        Format::Csv.encoder(empty.schema(), AsOf { offset: Position::unsaid(false), time: 0 }).expect("an encoder");
     assert_eq!(encoder.batch(&empty).expect("encodes"), b"s\n\"\"\n");
 }
 
@@ -91,7 +91,7 @@ fn empty_answers_have_their_columns() {
     for (format, expected) in [(Format::Csv, "s\n"), (Format::Ndjson, "")] {
         let schema = Arc::new(arrow::datatypes::Schema::new(vec![Field::new("s", DataType::Utf8, true)]));
         let mut encoder =
-            format.encoder(schema, AsOf { offset: None, tokens: Default::default(), time: 0 }).expect("an encoder");
+            format.encoder(schema, AsOf { offset: Position::unsaid(false), time: 0 }).expect("an encoder");
         assert_eq!(encoder.finish().expect("finishes"), expected.as_bytes());
     }
 }
@@ -100,9 +100,8 @@ fn empty_answers_have_their_columns() {
 fn binary_forms_can_be_read_back() {
     let batch = sample();
     for format in [Format::Arrow, Format::Parquet] {
-        let mut encoder = format
-            .encoder(batch.schema(), AsOf { offset: None, tokens: Default::default(), time: 0 })
-            .expect("an encoder");
+        let mut encoder =
+            format.encoder(batch.schema(), AsOf { offset: Position::unsaid(false), time: 0 }).expect("an encoder");
         let mut out = encoder.batch(&batch).expect("encodes");
         out.extend(encoder.finish().expect("finishes"));
         let rows: usize = if format == Format::Arrow {
@@ -122,7 +121,7 @@ fn binary_forms_can_be_read_back() {
 fn objects_need_different_names() {
     let field = Field::new("s", DataType::Utf8, true);
     let schema = Arc::new(arrow::datatypes::Schema::new(vec![field.clone(), field]));
-    let as_of = AsOf { offset: None, tokens: Default::default(), time: 0 };
+    let as_of = AsOf { offset: Position::unsaid(false), time: 0 };
     for format in Format::ALL {
         let refused = matches!(format.encoder(Arc::clone(&schema), as_of), Err(QueryError::Sql(_)));
         assert_eq!(refused, matches!(format, Format::Ndjson | Format::Parquet), "{format:?}");

@@ -6,8 +6,9 @@ use futures::StreamExt;
 use futures::stream;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
-use trunklog_storage::archive::{Snapshot, StoredFile};
+use trunklog_storage::archive::StoredFile;
 use trunklog_storage::event::Micros;
+use trunklog_storage::partitions::Snapshot;
 
 use super::calendar::Interval;
 use super::family::{Family, Keep};
@@ -63,7 +64,9 @@ impl Collector {
             }
         }
         let keep = Keep { tenant: self.tenant.clone(), ..Keep::default() };
-        family.add_fresh(&mut total, &self.snapshot, &keep, within)?;
+        for (_, part) in self.snapshot.parts() {
+            family.add_fresh(&mut total, part, &keep, within)?;
+        }
         Ok(total)
     }
 

@@ -6,7 +6,8 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use compact_str::CompactString;
 use trunklog_storage::archive::{Snapshot, StoredTable};
-use trunklog_storage::event::{Micros, Offset, Source};
+use trunklog_storage::event::{Micros, Source};
+use trunklog_storage::position::Position;
 
 use super::answer::Answer;
 use super::calendar::Interval;
@@ -95,12 +96,12 @@ impl Health {
 pub(crate) struct Ingest {
     sources: Option<Vec<String>>,
     /// Up to here, inclusive: an older snapshot has the files of now.
-    until: Option<Offset>,
+    until: Option<Position>,
 }
 
 impl Ingest {
     /// The question of this request.
-    pub fn of(request: &Request, until: Option<Offset>) -> Ingest {
+    pub fn of(request: &Request, until: Option<Position>) -> Ingest {
         Ingest { sources: request.filters.values(Dimension::Source).map(<[String]>::to_vec), until }
     }
 
@@ -150,7 +151,7 @@ impl Family for Ingest {
     }
 
     fn columns(&self) -> Vec<&'static str> {
-        vec!["tenant", "source", "received_at", "occurred_at", "duplicate_of", "quarantined", "offset"]
+        vec!["tenant", "source", "received_at", "occurred_at", "duplicate_of", "quarantined", "partition", "offset"]
     }
 
     fn basis(&self) -> Basis {
@@ -164,9 +165,13 @@ impl Family for Ingest {
         let (Some(sources), Some(received)) = (text("source"), time("received_at")) else { return };
         let (occurred, duplicates) = (time("occurred_at"), text("duplicate_of"));
         let quarantined = column("quarantined").and_then(|column| column.as_boolean_opt());
-        let offsets = column("offset").and_then(|column| column.as_primitive_opt::<Int64Type>());
-        let later = |row: usize| match (self.until, offsets) {
-            (Some(until), Some(offsets)) => offsets.value(row).cast_unsigned() > until.0,
+        let whole = |name: &str| column(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let (partitions, offsets) = (whole("partition"), whole("offset"));
+        let later = |row: usize| match (self.until, partitions, offsets) {
+            (Some(until), Some(partitions), Some(offsets)) => {
+                let until = usize::try_from(partitions.value(row)).ok().and_then(|partition| until.at(partition));
+                until.is_some_and(|until| offsets.value(row).cast_unsigned() > until.0)
+            }
             _ => false,
         };
         for row in keep.rows(batch, "event_id").filter(|row| !later(*row)) {

@@ -117,9 +117,7 @@ impl Family for Stored {
         keep: &Keep,
         within: Interval,
     ) -> Result<(), QueryError> {
-        if snapshot.offset.is_some() {
-            snapshot.recordings_fresh()?.iter().for_each(|batch| self.add(partial, batch, keep, within));
-        }
+        snapshot.recordings_fresh()?.iter().for_each(|batch| self.add(partial, batch, keep, within));
         Ok(())
     }
 

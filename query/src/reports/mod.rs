@@ -155,7 +155,7 @@ impl Computation<'_> {
                 self.over_calls(Coverage::of(request), |_, total| Coverage::answer(request, total, totals)).await
             }
             Report::IngestHealth => {
-                let until = self.collector.snapshot.stored_until;
+                let until = self.collector.snapshot.stored_until();
                 let ingest = Arc::new(Ingest::of(request, until));
                 // An older snapshot has the files of now, with fewer of their rows.
                 let shape = Arc::from(format!("{} {until:?}", self.shape));

@@ -10,7 +10,8 @@ use axum::http::HeaderValue;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use trunklog_storage::event::{Micros, Offset, hex, now};
+use trunklog_storage::event::{Micros, hex, now};
+use trunklog_storage::position::Position;
 
 use super::answer::Answer;
 use super::definition::Definition;
@@ -100,8 +101,8 @@ impl Served {
         left.map_or(most, |left| most.min(Duration::from_micros(left + 1000)))
     }
 
-    fn contains(&self, offset: Option<Offset>) -> bool {
-        offset.is_none() || self.checked.offset >= offset
+    fn contains(&self, offset: Option<Position>) -> bool {
+        offset.is_none_or(|offset| offset.is_reached_by(&self.checked.offset))
     }
 
     fn is_past(&self, now: Micros) -> bool {
@@ -138,7 +139,7 @@ impl Question {
     ///
     /// # Errors
     /// If a table cannot be read.
-    pub async fn answer(&self, engine: &QueryEngine, min_offset: Option<Offset>) -> Result<Served, QueryError> {
+    pub async fn answer(&self, engine: &QueryEngine, min_offset: Option<Position>) -> Result<Served, QueryError> {
         let fresh = || {
             let held = self.held.lock();
             held.as_ref().filter(|held| held.checked_at.elapsed() < FRESH && held.contains(min_offset)).cloned()
@@ -154,7 +155,7 @@ impl Question {
         let unchanged = held.as_ref().filter(|held| held.checked.offset == visible && !held.is_past(now()));
         let served = match unchanged {
             Some(held) => {
-                let checked = AsOf { offset: visible, tokens: engine.archive().tokens(), time: now() };
+                let checked = AsOf { offset: visible, time: now() };
                 Served { checked, checked_at, body: Arc::clone(&held.body) }
             }
             None => {

@@ -10,7 +10,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use datafusion::common::ScalarValue;
 use trunklog_storage::event::Source;
-use trunklog_storage::linker::call_of_leg;
 
 use super::QueryState;
 use super::event::{can_belong, decode, to_json};
@@ -133,7 +132,7 @@ async fn call_or_its_own(state: &QueryState, session: &Session, call_id: &str) -
     if !is_id || Row::all(&call).next().is_some() {
         return Ok(call);
     }
-    match call_of_leg(state.engine.archive(), call_id).await? {
+    match state.engine.archive().call_of_leg(call_id).await? {
         // Asked for through the session, so that nobody sees another tenant's.
         Some(whole) => Ok(session.collect(CALL, vec![text(&whole)]).await?.batches),
         None => Ok(call),

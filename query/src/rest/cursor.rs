@@ -59,7 +59,7 @@ pub(super) fn binding(table: &str, access: &Access, parameters: &[(String, Strin
 
 #[cfg(test)]
 mod tests {
-    use trunklog_storage::event::Offset;
+    use trunklog_storage::position::Position;
 
     use super::*;
 
@@ -71,7 +71,7 @@ mod tests {
     fn comes_back_only_for_the_same_question() {
         let here = binding("calls", &Access::tenant("acme"), &pairs(&[("source", "kazoo")]));
         let cursor = Cursor {
-            as_of: AsOf { offset: Some(Offset(7)), tokens: Default::default(), time: 1_700_000_000_000_006 },
+            as_of: AsOf { offset: Position::parse("7").expect("a token"), time: 1_700_000_000_000_006 },
             value: Value::from(5),
             id: "abc".into(),
             binding: here.clone(),

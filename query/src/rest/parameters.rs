@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::request::Parts;
-use trunklog_storage::event::{Offset, Tokens};
+use trunklog_storage::position::Position;
 
 use super::QueryState;
 use super::auth;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Common {
     pub access: Access,
-    pub min_offset: Option<Offset>,
+    pub min_offset: Option<Position>,
     pub moment: Moment,
 }
 
@@ -58,8 +58,8 @@ impl Common {
 }
 
 /// An offset in a parameter.
-pub(super) fn offset(name: &str, text: &str) -> Result<Offset, QueryError> {
-    Tokens::parse(text).ok_or_else(|| QueryError::parameter(name, format!("`{text}` is no offset")))
+pub(super) fn offset(name: &str, text: &str) -> Result<Position, QueryError> {
+    Position::parse(text).ok_or_else(|| QueryError::parameter(name, format!("`{text}` is no offset")))
 }
 
 #[cfg(test)]
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn offsets_are_decimal() {
-        assert_eq!(offset("min_offset", "12").ok(), Some(Offset(12)));
+        assert_eq!(offset("min_offset", "12").ok(), Position::parse("12"));
         for wrong in ["", "-1", "1.5", "x", "99999999999999999999"] {
             assert_eq!(at_fault(offset("min_offset", wrong)), "min_offset", "{wrong}");
         }

@@ -14,7 +14,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::stream;
-use trunklog_storage::event::Offset;
+use trunklog_storage::position::Position;
 
 use super::QueryState;
 use super::auth;
@@ -116,7 +116,7 @@ enum Polling {
     /// About an earlier moment.
     Once { access: Access, request: Box<Asked>, moment: Moment, common: Common },
     /// About now; it may come again.
-    Again { question: Arc<Question>, min_offset: Option<Offset>, common: Option<Common> },
+    Again { question: Arc<Question>, min_offset: Option<Position>, common: Option<Common> },
 }
 
 impl Polling {
@@ -214,9 +214,8 @@ impl Watch {
                 self.told = Some(etag);
                 return Some(Event::default().event("changed").id(tag).data(data));
             }
-            let next = served.checked.offset.map_or(Offset(0), |offset| Offset(offset.0 + 1));
             tokio::select! {
-                _ = self.state.engine.archive().wait_for(next, BEAT) => {}
+                () = self.state.engine.archive().wait_for_more(served.checked.offset, BEAT) => {}
                 () = tokio::time::sleep(served.until_change(BEAT)) => {}
                 () = stopping.cancelled() => return None,
             }

@@ -26,7 +26,7 @@ const BODY_BYTES: usize = 1 << 20;
 struct Question {
     sql: String,
     parameters: Vec<ScalarValue>,
-    min_offset: Option<trunklog_storage::event::Offset>,
+    min_offset: Option<trunklog_storage::position::Position>,
     moment: Option<Moment>,
 }
 
@@ -134,7 +134,7 @@ fn scalar(raw: &RawValue) -> Result<ScalarValue, QueryError> {
 
 #[cfg(test)]
 mod tests {
-    use trunklog_storage::event::Offset;
+    use trunklog_storage::position::Position;
 
     use super::*;
 
@@ -158,11 +158,11 @@ mod tests {
             ScalarValue::Null,
         ];
         assert_eq!(question.parameters, expected);
-        assert_eq!(question.min_offset, Some(Offset(3)));
-        assert_eq!(question.moment, Some(Moment::Offset(Offset(7))));
+        assert_eq!(question.min_offset, Position::parse("3"));
+        assert_eq!(question.moment, Some(Moment::Position(Position::parse("7").expect("a token"))));
         assert_eq!(
             from_json(r#"{"sql":"x","min_offset":"4","params":null}"#).expect("reads").min_offset,
-            Some(Offset(4))
+            Position::parse("4")
         );
     }
 

@@ -1,7 +1,7 @@
 //! `calls`, `recordings`, `events` and `system_events`: stored rows and tail of one snapshot, for one tenant or all.
 //!
-//! For each of the two sides: scan, filter (tenant, what the tail supersedes, the user's conditions that cannot
-//! fail), project to the public columns. Then their union under a [`TenantBarrier`].
+//! For each of the two sides of each partition: scan, filter (tenant, what the tail supersedes, the user's conditions that
+//! cannot fail), project to the public columns. Then their union under a [`TenantBarrier`].
 
 use std::collections::HashSet;
 use std::fmt::{self, Debug, Formatter};
@@ -21,10 +21,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
-use trunklog_storage::archive::Snapshot;
+use trunklog_storage::archive;
 use trunklog_storage::call::LEG;
 use trunklog_storage::event::Source;
 use trunklog_storage::fact::Decoder;
+use trunklog_storage::partitions::Snapshot;
 use trunklog_storage::schema;
 
 use super::barrier::TenantBarrier;
@@ -86,18 +87,16 @@ impl ArchiveTable {
         ArchiveTable { kind, tenant, snapshot, schema, shown_state }
     }
 
-    fn stored(&self) -> Option<Side> {
-        // Without an offset it is the snapshot of an empty archive, or of before the first message.
-        self.snapshot.offset?;
+    fn stored(&self, part: &archive::Snapshot) -> Side {
         let rows = match self.kind {
-            Kind::Calls => self.snapshot.calls_stored(),
-            Kind::Recordings => self.snapshot.recordings_stored(),
-            Kind::Events | Kind::SystemEvents => self.snapshot.events_stored(),
+            Kind::Calls => part.calls_stored(),
+            Kind::Recordings => part.recordings_stored(),
+            Kind::Events | Kind::SystemEvents => part.events_stored(),
         };
         let mut conditions = self.conditions();
         let tiered = match self.kind {
-            Kind::Calls => Some(("call_id", self.snapshot.calls_superseded())),
-            Kind::Recordings => Some(("recording_id", self.snapshot.recordings_superseded())),
+            Kind::Calls => Some(("call_id", part.calls_superseded())),
+            Kind::Recordings => Some(("recording_id", part.recordings_superseded())),
             Kind::Events | Kind::SystemEvents => None,
         };
         if let Some((id, gone)) = tiered {
@@ -105,17 +104,20 @@ impl ArchiveTable {
             conditions.push(column("tier").eq(lit("final")));
             conditions.push(!function.call(vec![column(id)]));
         }
-        Some(Side { rows: Rows::Stored(rows), conditions })
+        Side { rows: Rows::Stored(rows), conditions }
     }
 
+    /// What memory has, of all partitions.
     fn fresh(&self) -> Result<Side> {
-        let batches = match self.kind {
-            _ if self.snapshot.offset.is_none() => Ok(Vec::new()),
-            Kind::Calls => self.snapshot.calls_fresh(),
-            Kind::Recordings => self.snapshot.recordings_fresh(),
-            Kind::Events | Kind::SystemEvents => self.snapshot.events_fresh(),
-        };
-        let batches = batches.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let mut batches = Vec::new();
+        for (_, part) in self.snapshot.parts() {
+            let fresh = match self.kind {
+                Kind::Calls => part.calls_fresh(),
+                Kind::Recordings => part.recordings_fresh(),
+                Kind::Events | Kind::SystemEvents => part.events_fresh(),
+            };
+            batches.extend(fresh.map_err(|error| DataFusionError::External(Box::new(error)))?);
+        }
         let schema = batches.first().map_or_else(|| Arc::clone(&self.schema), RecordBatch::schema);
         Ok(Side { rows: Rows::Fresh(schema, batches), conditions: self.conditions() })
     }
@@ -283,8 +285,9 @@ impl TableProvider for ArchiveTable {
         let safe = filters.iter().filter(|filter| cannot_fail(filter));
         let lowered = safe.map(|filter| self.lowered(filter)).collect::<Result<Vec<Expr>>>()?;
         let mut sides = Vec::with_capacity(2);
-        if let Some(stored) = self.stored() {
-            sides.push(self.side(state, stored, &lowered, &output).await?);
+        // Of an empty partition, or before its first message, there is none.
+        for (_, part) in self.snapshot.parts() {
+            sides.push(self.side(state, self.stored(part), &lowered, &output).await?);
         }
         sides.push(self.side(state, self.fresh()?, &lowered, &output).await?);
         Ok(Arc::new(TenantBarrier::new(UnionExec::try_new(sides)?, output)))

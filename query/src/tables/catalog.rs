@@ -8,8 +8,8 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::TableType;
-use trunklog_storage::archive::Snapshot;
 use trunklog_storage::fact::Decoder;
+use trunklog_storage::partitions::Snapshot;
 
 use super::archive::{ArchiveTable, Kind};
 use super::views;

@@ -34,7 +34,7 @@ use crate::rows::LoggedEvent;
 
 /// How often a node looks whether the lease is free, and whether tables have changed.
 const LOOK: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(1) };
-/// Who handed the lease over leaves it to others for so long.
+/// Who handed the lease over leaves it to others for so long, or until one has taken it.
 const REST: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(10) };
 /// So many messages are taken in at the moment of the exchange; of more, those before them are taken in first.
 const AT_ONCE: usize = 256;
@@ -106,8 +106,8 @@ impl Inner {
             self.step_down();
             return self.refresh(Right::Nobody).await;
         }
-        let rests = self.rests_until.lock().is_some_and(|until| Instant::now() < until);
-        if let Some(candidate) = candidate.filter(|_| !rests)
+        if let Some(candidate) = candidate
+            && !self.rests(candidate).await?
             && let Some(lease) = candidate.try_take().await?
         {
             return self.lead(lease).await;
@@ -118,6 +118,16 @@ impl Inner {
         if newer { self.refresh(Right::Nobody).await } else { Ok(()) }
     }
 
+    /// Whether this node leaves the lease to others: for a while, or until one has it.
+    async fn rests(&self, candidate: &Candidate) -> Result<bool, Error> {
+        let rests = self.rests_until.lock().is_some_and(|until| Instant::now() < until);
+        if rests && !candidate.is_taken().await? {
+            return Ok(true);
+        }
+        self.rests_until.lock().take();
+        Ok(false)
+    }
+
     async fn lead(&self, lease: Arc<Lease>) -> Result<(), Error> {
         if let Err(error) = self.refresh(Right::Leased(Arc::clone(&lease))).await {
             lease.release().await;
@@ -125,7 +135,6 @@ impl Inner {
         }
         *self.lease.lock() = Some(lease);
         self.leading.send_replace(true);
-        metrics::gauge!("trunklog_leads").set(1.0);
         tracing::info!("this node folds from now on");
         self.wake.notify_one();
         Ok(())
@@ -134,7 +143,6 @@ impl Inner {
     fn step_down(&self) {
         self.leading.send_replace(false);
         self.lease.lock().take();
-        metrics::gauge!("trunklog_leads").set(0.0);
         tracing::info!("this node follows from now on");
     }
 

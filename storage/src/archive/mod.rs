@@ -53,12 +53,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::Bucket;
 use crate::error::Error;
-use crate::event::{Event, Offset, Tokens};
+use crate::event::{Event, Offset};
 use crate::fact::{Decoded, Decoder, decode_safely};
 use crate::lake::WrapStore;
 use crate::lease::Lease;
 use crate::log::kafka::KafkaConfig;
 use crate::log::{Batch, Log, codec};
+use crate::position::Position;
 use sequencer::Arrived;
 use store::Store;
 
@@ -97,10 +98,10 @@ impl Message {
 /// The answer to one appended message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Where it stands.
+    /// Where it stands in its partition.
     pub offset: Offset,
-    /// How that is told to the sender.
-    pub tokens: Tokens,
+    /// In which partition of a topic; `None` on the embedded log, which has one.
+    pub partition: Option<usize>,
     /// Another delivery of an earlier message.
     pub duplicate: bool,
     /// Kept, but not understood.
@@ -152,6 +153,13 @@ impl std::fmt::Debug for ArchiveConfig {
     }
 }
 
+impl Receipt {
+    /// Where it stands.
+    pub fn position(&self) -> Position {
+        Position::unsaid(self.partition.is_some()).with(self.partition.unwrap_or_default(), Some(self.offset))
+    }
+}
+
 impl ArchiveConfig {
     /// Whether other nodes may have the same log and tables.
     pub fn is_shared(&self) -> bool {
@@ -189,6 +197,8 @@ pub struct Status {
     pub visible: Option<Offset>,
     /// Last offset that is in every table.
     pub folded: Option<Offset>,
+    /// Acknowledged messages that are not yet in every table.
+    pub lag_messages: u64,
     /// Messages not yet in `events`.
     pub tail_messages: u64,
     /// Their size in memory.
@@ -299,6 +309,11 @@ fn repeated(messages: &[Message]) -> Vec<bool> {
     messages.iter().map(|message| !seen.insert(key(message))).collect()
 }
 
+/// So many messages are up to here, if none was trimmed.
+fn count(offset: Option<Offset>) -> u64 {
+    offset.map_or(0, |offset| offset.0 + 1)
+}
+
 /// Who appends, which is a matter of priority.
 #[derive(Clone, Copy, Debug)]
 enum Caller {
@@ -368,11 +383,11 @@ impl Archive {
             Caller::Serving => self.inner.advance()?,
             Caller::Background => self.inner.advance_in_foreground().await?,
         }
-        let tokens = self.tokens();
+        let partition = self.partition();
         let placed = offsets.into_iter().zip(duplicate.iter());
         receipts.extend(placed.zip(quarantined).map(|((offset, duplicate), quarantined)| Receipt {
             offset,
-            tokens,
+            partition,
             duplicate: duplicate.load(Ordering::Acquire),
             quarantined,
         }));
@@ -402,6 +417,7 @@ impl Archive {
         Status {
             visible: self.visible(),
             folded: sequencer.folded(),
+            lag_messages: count(self.visible()).saturating_sub(count(sequencer.folded())),
             tail_messages: sequencer.tail.messages(),
             tail_bytes: sequencer.tail.bytes(),
             overlay_calls: sequencer.calls.overlay.len() as u64,
@@ -422,9 +438,8 @@ impl Archive {
         self.inner.is_shared()
     }
 
-    /// How offsets are told to clients.
-    pub fn tokens(&self) -> Tokens {
-        if self.inner.config.kafka.is_some() { Tokens::OfPartition } else { Tokens::Plain }
+    fn partition(&self) -> Option<usize> {
+        self.inner.config.kafka.as_ref().map(|kafka| kafka.partition)
     }
 
     /// What gives messages their meaning.
@@ -528,4 +543,4 @@ mod over_kafka;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod toy;
+pub(crate) mod toy;

@@ -85,6 +85,7 @@ pub(super) async fn restore(
     let last = tables.events.watermark.max(projected);
     let mut sequencer = Sequencer::new(events, tables.events.watermark, calls, recordings, duplicates);
     (sequencer.keyer, sequencer.keyed, sequencer.last) = (keyer, keyed, last);
+    sequencer.partition = config.kafka.as_ref().map_or(0, |kafka| kafka.partition);
     Ok(Restored { sequencer, after })
 }
 

@@ -62,6 +62,8 @@ pub(crate) struct Sequencer {
     pub events: Arc<Pinned>,
     pub calls: Projection<CallState>,
     pub recordings: Projection<RecordingState>,
+    /// The partition of the log, as `events` names it.
+    pub partition: usize,
     /// That of the last message, for all that follow with the same.
     tenant: Arc<str>,
     /// Who wants to know of messages about calls.
@@ -97,6 +99,7 @@ impl Sequencer {
             events,
             calls,
             recordings,
+            partition: 0,
             tenant: Arc::default(),
             call_subscribers: Vec::new(),
             recording_subscribers: Vec::new(),
@@ -154,8 +157,8 @@ impl Sequencer {
         let duplicate = duplicate_of.is_some();
         if self.events_watermark.is_none_or(|folded| offset > folded) {
             let Decoded { occurred_at, fingerprint, error, .. } = decoded;
-            let error = error.map(Arc::from);
-            self.tail.push(LoggedEvent { event, offset, occurred_at, fingerprint, error, duplicate_of });
+            let (error, partition) = (error.map(Arc::from), self.partition);
+            self.tail.push(LoggedEvent { event, partition, offset, occurred_at, fingerprint, error, duplicate_of });
         }
         self.last = self.last.max(Some(offset));
         Ok(duplicate)

@@ -51,8 +51,8 @@ impl Archive {
         let began = Instant::now();
         loop {
             match Archive::open_once(config.clone(), Arc::clone(&decoder)).await {
-                Err(Error::Unavailable(reason)) if began.elapsed() < WAIT_FOR_SERVERS => {
-                    tracing::warn!(reason, "cannot start yet; it will be tried again");
+                Err(error) if may_pass(&error, &config) && began.elapsed() < WAIT_FOR_SERVERS => {
+                    tracing::warn!(%error, "cannot start yet; it will be tried again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 opened => return opened,
@@ -230,6 +230,15 @@ impl Archive {
     }
 }
 
+/// Whether another try may do. Of a bucket that is away the libraries speak in many ways.
+fn may_pass(error: &Error, config: &ArchiveConfig) -> bool {
+    match error {
+        Error::Unavailable(_) => true,
+        Error::Lake(_) | Error::Query(_) => config.bucket.is_some(),
+        _ => false,
+    }
+}
+
 /// What the tables, the indexes and the log's messages up to the last one in a table say.
 async fn restored(
     (session, decoder, config, log): (&SessionContext, &dyn Decoder, &ArchiveConfig, &dyn Log),
@@ -336,7 +345,7 @@ async fn open_log(config: &ArchiveConfig) -> Result<Opened, Error> {
     if let Some(kafka) = &config.kafka {
         std::fs::create_dir_all(&directory).context("making the directory of the log")?;
         let lock = lock_directory(&directory)?;
-        let claim = Claim::new(None, Some(kafka.topic.clone())).settle(bucket, data_dir).await?;
+        let claim = Claim::kafka(&kafka.topic, kafka.partition, kafka.partitions).settle(bucket, data_dir).await?;
         // Before the topic is looked at: who gets the lease must know its end as it is then.
         let mut candidate = candidate()?;
         let lease = match &mut candidate {
@@ -362,7 +371,7 @@ async fn open_log(config: &ArchiveConfig) -> Result<Opened, Error> {
         min_free_bytes: config.min_free_bytes,
     })?;
     // Whose log it is not should not wait for the lease first.
-    Claim::new(Some(log.identity().to_owned()), None).settle(bucket, data_dir).await?;
+    Claim::embedded(log.identity()).settle(bucket, data_dir).await?;
     let lease = match candidate()? {
         Some(candidate) => Some(Lease::acquire(candidate).await?),
         None => None,

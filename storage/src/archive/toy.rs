@@ -7,11 +7,11 @@ use crate::event::{Event, Micros, Source};
 use crate::fact::{CallRef, Decoded, Decoder};
 
 /// Noon of 2026-01-01.
-pub(super) const NOON: Micros = 1_767_268_800_000_000;
+pub(crate) const NOON: Micros = 1_767_268_800_000_000;
 pub(super) const HOUR: Micros = 3_600_000_000;
 
 /// Understands `key|what|time`.
-pub(super) struct Toy;
+pub(crate) struct Toy;
 
 impl Decoder for Toy {
     fn decode(&self, event: &Event) -> Decoded {

@@ -238,7 +238,10 @@ async fn a_writer_with_an_old_watermark() {
     let refused = fold(&mut stale, 0..6).await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
     let refused = fold(&mut same, 0..3).await;
-    assert!(matches!(refused, Err(Error::Conflict(_))), "another one brought it there, in files of its own: {refused:?}");
+    assert!(
+        matches!(refused, Err(Error::Conflict(_))),
+        "another one brought it there, in files of its own: {refused:?}"
+    );
     assert_eq!(lake.rows().await, (3, 3));
     // By now it has read the table again.
     fold(&mut stale, 3..6).await.expect("what the table lacks");

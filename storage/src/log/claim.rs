@@ -24,8 +24,11 @@ pub struct Claim {
     /// The topic, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// Which of its partitions.
+    #[serde(default)]
+    pub partition: usize,
     /// Its partitions.
-    pub partitions: u32,
+    pub partitions: usize,
     /// The bucket with the tables; without one they are in the data directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
@@ -33,10 +36,22 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// A log of this identity; of a topic `None` makes one.
-    pub fn new(identity: Option<String>, topic: Option<String>) -> Claim {
-        let identity = identity.unwrap_or_else(|| Uuid::new_v4().to_string());
-        Claim { identity, topic, partitions: 1, store: None, created: format_time(now()) }
+    /// The embedded log of this identity.
+    pub fn embedded(identity: &str) -> Claim {
+        Claim {
+            identity: identity.to_owned(),
+            topic: None,
+            partition: 0,
+            partitions: 1,
+            store: None,
+            created: format_time(now()),
+        }
+    }
+
+    /// A partition of a topic, which gets an identity.
+    pub fn kafka(topic: &str, partition: usize, partitions: usize) -> Claim {
+        let topic = Some(topic.to_owned());
+        Claim { topic, partition, partitions, ..Claim::embedded(&Uuid::new_v4().to_string()) }
     }
 
     /// The one that holds: this one if it is the first.
@@ -84,11 +99,14 @@ impl Claim {
 
     fn check(self, held: Claim) -> Result<Claim, Error> {
         let name = |claim: &Claim| match &claim.topic {
-            Some(topic) => format!("the topic `{topic}` with {} partitions", claim.partitions),
+            Some(topic) => {
+                let (partition, partitions) = (claim.partition, claim.partitions);
+                format!("partition {partition} of the topic `{topic}` with {partitions} partitions")
+            }
             None => format!("the embedded log {}", claim.identity),
         };
         let is_same = match &self.topic {
-            Some(_) => (&self.topic, self.partitions) == (&held.topic, held.partitions),
+            Some(_) => (&self.topic, self.partition, self.partitions) == (&held.topic, held.partition, held.partitions),
             None => self.identity == held.identity,
         };
         if !is_same {
@@ -104,7 +122,7 @@ mod tests {
     use super::*;
 
     fn topic(name: &str) -> Claim {
-        Claim::new(None, Some(name.to_owned()))
+        Claim::kafka(name, 0, 1)
     }
 
     #[tokio::test]
@@ -114,8 +132,9 @@ mod tests {
             let settle = async |claim: Claim| claim.settle(bucket.as_ref(), directory.path()).await;
             let first = settle(topic("calls")).await.expect("nobody has it");
             assert_eq!(settle(topic("calls")).await.expect("the same one").identity, first.identity);
-            let embedded = Claim::new(Some("x".into()), None);
-            for other in [topic("others"), Claim { partitions: 2, ..topic("calls") }, embedded] {
+            let embedded = Claim::embedded("x");
+            let of_more = [Claim::kafka("calls", 0, 2), Claim::kafka("calls", 1, 1)];
+            for other in [topic("others"), embedded].into_iter().chain(of_more) {
                 let refused = settle(other.clone()).await;
                 assert!(matches!(refused, Err(Error::Config(_))), "{other:?}: {refused:?}");
             }
@@ -126,7 +145,7 @@ mod tests {
     async fn a_log_has_one_set_of_tables() {
         let [ours, others] = [(); 2].map(|()| tempfile::tempdir().expect("temporary directory"));
         let bucket = Bucket::in_memory();
-        let embedded = || Claim::new(Some("one".into()), None);
+        let embedded = || Claim::embedded("one");
         embedded().settle(Some(&bucket), ours.path()).await.expect("the first");
         embedded().settle(Some(&bucket), ours.path()).await.expect("again");
         let refused = embedded().settle(None, ours.path()).await;

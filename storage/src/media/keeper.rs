@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use super::{Media, audio, linker};
 use crate::archive::Archive;
 use crate::error::Error;
+use crate::partitions::Partitions;
 use crate::recording::Probe;
 use crate::recording::message::{self, Probed};
 use crate::rows::KeyedRecording;
@@ -20,7 +21,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// Between two looks for recordings that were missed because too many came at once.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Starts probing, linking and sweeping, until the archive is closed or it is aborted.
+/// Starts probing and linking what is in one partition, until it is closed or this is aborted.
 ///
 /// # Errors
 /// `Closed` when the archive is closing.
@@ -29,8 +30,16 @@ pub fn start(archive: &Archive, media: &Media) -> Result<Vec<AbortHandle>, Error
     Ok(vec![
         background.spawn(probe_all(archive.clone(), media.clone())).abort_handle(),
         background.spawn(linker::run(archive.clone())).abort_handle(),
-        background.spawn(sweep_often(archive.clone(), media.clone())).abort_handle(),
     ])
+}
+
+/// Starts taking away what no message of any partition names, until they are closed or this is aborted.
+///
+/// # Errors
+/// `Closed` when the archive is closing.
+pub fn sweep(partitions: &Partitions, media: &Media) -> Result<AbortHandle, Error> {
+    let background = partitions.each()[0].background()?;
+    Ok(background.spawn(sweep_often(partitions.clone(), media.clone())).abort_handle())
 }
 
 async fn probe_all(archive: Archive, media: Media) {
@@ -94,9 +103,9 @@ async fn read(media: &Media, object: &str) -> Result<Probe, Error> {
     super::blocking(move || Ok(audio::probe(reader, stored.bytes()))).await
 }
 
-async fn sweep_often(archive: Archive, media: Media) {
+async fn sweep_often(partitions: Partitions, media: Media) {
     loop {
-        match sweep(&archive, &media).await {
+        match sweep_once(&partitions, &media).await {
             Ok(0) => {}
             Ok(bytes) => tracing::info!(bytes, "took away files of uploads that were never acknowledged"),
             Err(error) => tracing::warn!(%error, "cannot take away files of uploads that were never acknowledged"),
@@ -105,9 +114,9 @@ async fn sweep_often(archive: Archive, media: Media) {
     }
 }
 
-async fn sweep(archive: &Archive, media: &Media) -> Result<u64, Error> {
+async fn sweep_once(partitions: &Partitions, media: &Media) -> Result<u64, Error> {
     // Before the keys are gathered: what is stored from now on is too young, however long this takes.
     let before = SystemTime::now() - ORPHAN_AGE;
-    let named = archive.objects().await?;
+    let named = partitions.objects().await?;
     media.sweep(before, move |object| named.contains(object)).await
 }

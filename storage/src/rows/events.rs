@@ -14,7 +14,9 @@ use crate::schema;
 pub struct LoggedEvent {
     /// The message.
     pub event: Arc<Event>,
-    /// Its offset.
+    /// The partition of the log; the embedded log has one, 0.
+    pub partition: usize,
+    /// Its offset in it.
     pub offset: Offset,
     /// The time that the message itself carries.
     pub occurred_at: Option<Micros>,
@@ -52,7 +54,7 @@ fn event_columns(events: &[&LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
         subjects,
         times(each().map(|event| Some(event.received_at))),
         times(events.iter().map(|logged| logged.occurred_at)),
-        wholes(each().map(|_| Some(0))),
+        wholes(events.iter().map(|logged| i64::try_from(logged.partition).ok())),
         wholes(events.iter().map(|logged| Some(logged.offset.0.cast_signed()))),
         texts(each().map(|event| event.method.as_deref())),
         texts(each().map(|event| event.path.as_deref())),

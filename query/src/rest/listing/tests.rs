@@ -1,6 +1,7 @@
 use super::super::calls;
 use super::*;
 use crate::moment::AsOf;
+use trunklog_storage::position::Position;
 
 fn ask(query: &str) -> Result<Question, QueryError> {
     let uri = format!("/v1/calls?{query}").parse().expect("a URI");
@@ -15,12 +16,7 @@ fn at_fault<T: std::fmt::Debug>(outcome: Result<T, QueryError>) -> String {
 }
 
 fn cursor(value: Value) -> Cursor {
-    Cursor {
-        as_of: AsOf { offset: None, tokens: Default::default(), time: 0 },
-        value,
-        id: "abc".into(),
-        binding: String::new(),
-    }
+    Cursor { as_of: AsOf { offset: Position::unsaid(false), time: 0 }, value, id: "abc".into(), binding: String::new() }
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn channel(parameters: &mut Parameters) -> Result<Option<u16>, QueryError> {
 mod tests {
     use axum::http::HeaderMap;
     use axum::http::header::ACCEPT;
-    use trunklog_storage::event::Offset;
+    use trunklog_storage::position::Position;
 
     use super::*;
 
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn says_what_it_was_read_at() {
-        let as_of = AsOf { offset: Some(Offset(17)), tokens: Default::default(), time: 0 };
+        let as_of = AsOf { offset: Position::parse("17").expect("a token"), time: 0 };
         for status in [StatusCode::OK, StatusCode::PARTIAL_CONTENT, StatusCode::NOT_MODIFIED] {
             let response = dated(status.into_response(), as_of);
             assert_eq!(response.headers()["trunklog-as-of"], "17", "{status}");

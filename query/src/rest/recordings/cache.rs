@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use trunklog_storage::event::{Offset, now};
+use trunklog_storage::event::now;
+use trunklog_storage::position::Position;
 
 use super::decoded::Decoded;
 use super::find::{Found, Which};
@@ -61,7 +62,7 @@ struct Inner {
 type Asked = (Option<Arc<str>>, Which);
 
 /// The last offset when a row was read, and the row.
-type Remembered = (Option<Offset>, Arc<Found>);
+type Remembered = (Position, Arc<Found>);
 
 #[derive(Debug)]
 struct Kept {
@@ -102,7 +103,7 @@ impl RecordingCache {
         if moment != Moment::Now {
             return None;
         }
-        let as_of = AsOf { offset: engine.archive().visible(), tokens: engine.archive().tokens(), time: now() };
+        let as_of = AsOf { offset: engine.archive().visible(), time: now() };
         let asked = (access.only_tenant().cloned(), which.clone());
         let rows = self.inner.rows.lock();
         let (_, found) = rows.get(&asked).filter(|(read_at, _)| *read_at == as_of.offset)?;
@@ -112,7 +113,7 @@ impl RecordingCache {
     /// Remembers a row that contains all up to `visible`.
     pub(super) fn remember(
         &self,
-        visible: Option<Offset>,
+        visible: Position,
         access: &Access,
         moment: Moment,
         which: Which,

@@ -204,7 +204,7 @@ pub(super) async fn find(
 /// What an answer contains at least, if it is read after this.
 fn visible(state: &QueryState) -> AsOf {
     let archive = state.engine.archive();
-    AsOf { offset: archive.visible(), tokens: archive.tokens(), time: now() }
+    AsOf { offset: archive.visible(), time: now() }
 }
 
 /// Not a query, so that playing does not wait for a place among queries.

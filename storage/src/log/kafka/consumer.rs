@@ -9,7 +9,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Message, Offset as Place, TopicPartitionList};
 
 use super::context::Context;
-use super::{KafkaConfig, PARTITION, record, unavailable};
+use super::{KafkaConfig, record, unavailable};
 use crate::error::Error;
 use crate::event::Offset;
 use crate::log::{Bounds, codec};
@@ -34,6 +34,7 @@ pub(super) enum Next {
 pub(super) struct Consumer {
     consumer: BaseConsumer<Context>,
     topic: String,
+    partition: i32,
     /// The offset that comes next.
     pub next: Offset,
     placed: bool,
@@ -55,12 +56,18 @@ impl Consumer {
         let consumer = client
             .create_with_context(Context)
             .map_err(|error| Error::Config(format!("the settings of Kafka: {error}")))?;
-        Ok(Consumer { consumer, topic: config.topic.clone(), next: Offset(0), placed: false })
+        Ok(Consumer {
+            consumer,
+            topic: config.topic.clone(),
+            partition: config.number(),
+            next: Offset(0),
+            placed: false,
+        })
     }
 
     /// What the topic has; asks the broker.
     pub fn bounds(&self) -> Result<Bounds, Error> {
-        let asked = self.consumer.fetch_watermarks(&self.topic, PARTITION, ASK);
+        let asked = self.consumer.fetch_watermarks(&self.topic, self.partition, ASK);
         let (first, next) = asked.map_err(|error| unavailable("asking for the ends of the topic", &error))?;
         Ok(Bounds { first: Offset(first.cast_unsigned()), next: Offset(next.cast_unsigned()) })
     }
@@ -94,7 +101,8 @@ impl Consumer {
         }
         let mut list = TopicPartitionList::new();
         let place = Place::Offset(next.0.cast_signed());
-        list.add_partition_offset(&self.topic, PARTITION, place).map_err(|error| unavailable("reading", &error))?;
+        list.add_partition_offset(&self.topic, self.partition, place)
+            .map_err(|error| unavailable("reading", &error))?;
         self.consumer.assign(&list).map_err(|error| unavailable("reading the topic", &error))?;
         (self.next, self.placed) = (next, true);
         Ok(())

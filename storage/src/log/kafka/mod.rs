@@ -1,4 +1,4 @@
-//! The log over Kafka: one topic, read by offset and written by an idempotent producer.
+//! The log over Kafka: one partition of a topic, read by offset and written by an idempotent producer.
 //!
 //! ```text
 //!   append ── produce (acks=all) ──▶ topic ──▶ follower ──▶ publisher
@@ -42,8 +42,6 @@ use crate::event::Offset;
 use consumer::{Consumer, Next};
 use context::Context;
 
-/// The partition of the log.
-const PARTITION: i32 = 0;
 /// So many records are handed on at once.
 const PUBLISHED_AT_ONCE: usize = 1000;
 /// The follower looks at whether it is to end this often.
@@ -56,6 +54,10 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// The topic.
     pub topic: String,
+    /// Its partitions, when it is made and ever after.
+    pub partitions: usize,
+    /// The one of this log.
+    pub partition: usize,
     /// Copies of each message, when the topic is made.
     pub replication: i32,
     /// A message is acknowledged when it is on so many brokers.
@@ -76,6 +78,8 @@ impl KafkaConfig {
         KafkaConfig {
             brokers: brokers.into(),
             topic: "trunklog".to_owned(),
+            partitions: 1,
+            partition: 0,
             replication: 3,
             min_insync_replicas: 2,
             retention: Duration::from_secs(14 * 24 * 3600),
@@ -83,6 +87,11 @@ impl KafkaConfig {
             queue_limit: 100_000,
             options: BTreeMap::new(),
         }
+    }
+
+    /// The partition, as Kafka counts.
+    fn number(&self) -> i32 {
+        i32::try_from(self.partition).unwrap_or(i32::MAX)
     }
 
     fn client(&self) -> ClientConfig {
@@ -167,9 +176,10 @@ impl KafkaLog {
                 (partitions, reader)
             }
         };
-        if partitions != 1 {
-            let reason = "this version reads topics of one";
-            return Err(Error::Config(format!("the topic `{}` has {partitions} partitions; {reason}", config.topic)));
+        if partitions != config.partitions {
+            let (topic, wanted) = (&config.topic, config.partitions);
+            let reason = format!("the configuration says {wanted} (`kafka.partitions`)");
+            return Err(Error::Config(format!("the topic `{topic}` has {partitions} partitions; {reason}")));
         }
         let (bounds, reader) = asked(reader, Consumer::bounds).await?;
         let shared = Shared {
@@ -199,7 +209,7 @@ impl KafkaLog {
             let record::Outgoing { key, headers } = record::outgoing(&event);
             // No time of its own: the retention of a topic goes by it, and what is loaded may be years old.
             let record = FutureRecord::to(&self.shared.config.topic)
-                .partition(PARTITION)
+                .partition(self.shared.config.number())
                 .key(&key)
                 .payload(&event.payload[..])
                 .headers(headers);

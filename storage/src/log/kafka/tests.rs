@@ -137,7 +137,7 @@ async fn records_of_others_are_left_out() {
     let log = bench.open(publisher).await;
     assert_eq!(log.append(batch(0)).await.expect("stored")[..], [Offset(0)]);
     let other: BaseProducer = bench.config().client().create().expect("a producer");
-    other.send(BaseRecord::<(), str>::to("trunklog").partition(PARTITION).payload("{}")).expect("queued");
+    other.send(BaseRecord::<(), str>::to("trunklog").partition(0).payload("{}")).expect("queued");
     other.flush(Duration::from_secs(10)).expect("sent");
     assert_eq!(log.append(batch(1)).await.expect("stored")[..], [Offset(2)]);
     let offsets: Vec<u64> =

@@ -29,7 +29,8 @@ fn admin(config: &KafkaConfig) -> Result<(AdminClient<Context>, AdminOptions), E
 pub(super) async fn make(config: &KafkaConfig) -> Result<(), Error> {
     let (admin, options) = admin(config)?;
     let (retention, insync) = (config.retention.as_millis().to_string(), config.min_insync_replicas.to_string());
-    let topic = NewTopic::new(&config.topic, 1, TopicReplication::Fixed(config.replication))
+    let partitions = i32::try_from(config.partitions).unwrap_or(i32::MAX);
+    let topic = NewTopic::new(&config.topic, partitions, TopicReplication::Fixed(config.replication))
         .set("cleanup.policy", "delete")
         .set("retention.ms", &retention)
         .set("retention.bytes", "-1")
