@@ -23,8 +23,8 @@ from nodes import PARTITIONS, PATIENCE, Node, admin_key, end, shared_config
 
 TAKEOVERS = size("TRUNKLOG_TAKEOVERS", 10)
 SENDERS = 8
-# Of these tenants and sources there are some in every partition.
-TENANTS = [f"tenant-{number}" for number in range(6)]
+# There are some in every partition.
+TENANTS = [f"tenant-{number}" for number in range(SENDERS)]
 ALL = list(range(PARTITIONS))
 
 

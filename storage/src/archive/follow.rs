@@ -69,8 +69,8 @@ pub(super) async fn run(archive: Weak<Inner>, mut candidate: Option<Candidate>) 
 }
 
 impl Inner {
-    /// Another node folded although this one had the lease, as one does that was held up in the middle of a commit: what
-    /// this one knows of its folds is forgotten at the next look.
+    /// What this node knows does not fit the tables: it refreshes at the next look. So it is when another node folded
+    /// although this one had the lease, as one does that was held up in the middle of a commit.
     pub(super) fn fits_no_more(&self) {
         self.unfit.store(true, Ordering::Release);
     }
@@ -113,9 +113,9 @@ impl Inner {
             return self.lead(lease).await;
         }
         let tables = self.tables.lock().await;
-        let newer = tables.have_newer().await?;
+        let is_stale = self.unfit.load(Ordering::Acquire) || tables.have_newer().await?;
         drop(tables);
-        if newer { self.refresh(Right::Nobody).await } else { Ok(()) }
+        if is_stale { self.refresh(Right::Nobody).await } else { Ok(()) }
     }
 
     /// Whether this node leaves the lease to others: for a while, or until one has it.
@@ -155,6 +155,8 @@ impl Inner {
         let _alone = self.compacting.lock().await;
         let mut tables = self.tables.lock().await;
         let goes_on = matches!(right, Right::Leased(_));
+        // Until the end of this, whatever breaks it off.
+        self.fits_no_more();
         tables.take_up(right).await?;
         if !(goes_on || tables.agree()) {
             return Ok(());
@@ -251,14 +253,14 @@ impl Inner {
             self.feed(&mut fresh, &tail, tail.last()).await?;
         }
         let mut before = self.sequencer.lock();
-        let _ = self.advance_locked(&mut before);
+        // One that takes in no more has dropped messages, which only a start reads again.
+        self.advance_locked(&mut before)?;
         let (last, tail) = (fresh.last, before.tail.view());
         tail.events().filter(|logged| Some(logged.offset) > last).for_each(|logged| fresh.take(self.again(logged)));
         fresh.check()?;
         fresh.call_subscribers = std::mem::take(&mut before.call_subscribers);
         fresh.recording_subscribers = std::mem::take(&mut before.recording_subscribers);
         self.tail_bytes.store(fresh.tail.bytes(), Ordering::Relaxed);
-        self.failed.store(false, Ordering::Release);
         let done = std::mem::replace(&mut *before, fresh);
         drop(before);
         // Freeing many messages takes time that nobody should wait for.
@@ -279,7 +281,9 @@ fn note_what_is_stored(tables: &mut Tables, sequencer: &mut Sequencer, until: Of
         (all, stamp) = (all + read, stamp.max(newest));
         deliveries.extend(some);
     }
-    tables.fingerprints.add(deliveries, until, stamp)?;
+    if tables.fingerprints.until() < Some(until) {
+        tables.fingerprints.add(deliveries, until, stamp)?;
+    }
     tables.fingerprints.forget(Duplicates::is_gone(latest, until))?;
     sequencer.duplicates.release(until, latest, tables.fingerprints.view());
     while sequencer.duplicates.forget(NOTED_AT_ONCE) {}
@@ -306,7 +310,7 @@ impl Archive {
             let lease = {
                 // What is being folded or swapped comes to its end.
                 let _alone = inner.compacting.lock().await;
-                let _tables = inner.tables.lock().await;
+                inner.tables.lock().await.forbid();
                 *inner.rests_until.lock() = Some(Instant::now() + REST);
                 let lease = inner.lease.lock().clone();
                 inner.step_down();

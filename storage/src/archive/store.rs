@@ -70,6 +70,13 @@ impl Tables {
         Ok(())
     }
 
+    /// Commits nothing more until it has another right.
+    pub fn forbid(&mut self) {
+        for table in [&mut self.events, &mut self.calls.table, &mut self.recordings.table] {
+            table.right = Right::Nobody;
+        }
+    }
+
     /// Whether another node committed something since.
     ///
     /// # Errors

@@ -98,7 +98,8 @@ pub struct Table {
     /// The outcome of the last commit is not known: it may have landed.
     in_doubt: bool,
     session: Arc<SessionState>,
-    right: Right,
+    /// Whether it commits.
+    pub right: Right,
 }
 
 /// Who may commit.
