@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The log over Apache Kafka, three brokers, and tables in a bucket: the black-box tests, then the simulation while one
-# broker after the other is killed and held up.
+# The log over Apache Kafka, three brokers, and tables in a bucket: the black-box tests; several nodes that hand over, in roles,
+# and amid troubles of all kinds; then the simulation while one broker after the other is killed and held up.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -21,8 +21,8 @@ tests() { cargo test --release --workspace --test all -- "$@"; }
 tests own_writes:: reading:: linking:: model:: crash:: truth:: operations:: --skip health_readiness_and_metrics \
     --skip recordings::crash
 TRUNKLOG_TEST_BUCKET=s3://trunklog tests own_writes:: crash:: --skip recordings::crash
-TRUNKLOG_TEST_PARTITIONS=3 TRUNKLOG_TEST_BUCKET=s3://trunklog tests linking:: truth:: reports:: recordings:: --skip recordings::crash \
-    --skip recordings::names
+# … and of several partitions.
+TRUNKLOG_TEST_PARTITIONS=3 TRUNKLOG_TEST_BUCKET=s3://trunklog tests linking:: recordings::uploads:: reports::living::
 
 export KAFKA="$kafka" S3="$s3"
 python3 tests/live/takeover.py

@@ -466,7 +466,13 @@ impl Archive {
         if let Some(lease) = lease {
             lease.release().await;
         }
-        folded.map(|_| ())
+        match folded {
+            Err(error) if self.is_shared() => {
+                tracing::warn!(%error, "the last fold failed; another node goes on, or this one at its next start");
+                Ok(())
+            }
+            folded => folded.map(|_| ()),
+        }
     }
 
     /// Cancelled when another node has taken the tables over and this one cannot follow: it must end.
