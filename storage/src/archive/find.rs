@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::prelude::{Expr, col, lit};
 
@@ -14,6 +15,9 @@ use crate::error::Error;
 use crate::lake::{self, Pinned};
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, KeyedCall, KeyedRecording, State};
+
+/// Who is behind the log for longer than this does not say what recordings there are.
+const CATCH_UP: Duration = Duration::from_secs(60);
 
 impl Archive {
     /// Whether bytes of this recording were acknowledged before.
@@ -188,11 +192,15 @@ impl Archive {
         Ok(found)
     }
 
-    /// The keys in object storage that recordings refer to, without `#offset+length`.
+    /// The keys in object storage that recordings refer to, without `#offset+length`. With everything that any node
+    /// acknowledged: what is missing here is taken away.
     ///
     /// # Errors
-    /// If a table cannot be read.
+    /// If a table cannot be read; `Unavailable` when this node is behind the log.
     pub async fn objects(&self) -> Result<HashSet<String>, Error> {
+        if !self.inner.log.caught_up(CATCH_UP).await? {
+            return Err(Error::Unavailable("this node is behind the log".into()));
+        }
         let all = self.find_recordings(lit(true), |_| true).await?;
         let file = |keyed: &KeyedRecording| {
             keyed.state.object().map(|object| object.split('#').next().unwrap_or(object).to_owned())

@@ -29,6 +29,7 @@ mod segment;
 pub(crate) use disk::sync_directory;
 
 use std::any::Any;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -105,6 +106,15 @@ pub trait Log: Send + Sync {
     /// `Unavailable` when no broker answers.
     async fn look(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Waits until the publisher has had everything that anybody appended before this was asked; `false` if it has not
+    /// within the time.
+    ///
+    /// # Errors
+    /// `Unavailable` when no broker answers.
+    async fn caught_up(&self, _timeout: Duration) -> Result<bool, Error> {
+        Ok(true)
     }
 
     /// Forgets records before this offset, as far as that is cheap (whole segments).

@@ -307,6 +307,14 @@ impl Log for KafkaLog {
         Ok(())
     }
 
+    async fn caught_up(&self, timeout: Duration) -> Result<bool, Error> {
+        self.look().await?;
+        let end = self.shared.bounds.lock().next;
+        let mut followed = self.shared.followed.subscribe();
+        let reached = followed.wait_for(|next| *next >= end);
+        Ok(tokio::time::timeout(timeout, reached).await.is_ok_and(|reached| reached.is_ok()))
+    }
+
     fn trim(&self, _: Offset) -> Result<(), Error> {
         Ok(())
     }

@@ -146,3 +146,27 @@ async fn records_of_others_are_left_out() {
     assert_eq!(count.load(Ordering::Acquire), 2);
     log.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_behind_the_log_knows_it() {
+    let (bench, held_up) = (Bench::start(), Arc::new(AtomicBool::new(true)));
+    let gate = Arc::clone(&held_up);
+    let publisher: Publisher = Box::new(move |_| {
+        while gate.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let behind = bench.open(publisher).await;
+    assert!(behind.caught_up(Duration::from_secs(5)).await.expect("brokers answer"), "the log is empty");
+    let other: BaseProducer = bench.config().client().create().expect("a producer");
+    other.send(BaseRecord::<(), str>::to("trunklog").partition(0).payload("{}")).expect("queued");
+    other.flush(Duration::from_secs(10)).expect("sent");
+    // Another node's message, which the publisher does not get done with.
+    let record = batch(0);
+    let appended = tokio::time::timeout(Duration::from_millis(500), behind.append(record)).await;
+    assert!(appended.is_err(), "it is not seen yet");
+    assert!(!behind.caught_up(Duration::from_millis(300)).await.expect("brokers answer"));
+    held_up.store(false, Ordering::Release);
+    assert!(behind.caught_up(Duration::from_secs(5)).await.expect("brokers answer"));
+    behind.close().await;
+}
