@@ -37,7 +37,8 @@ def shared_config(root, *lines):
 
 
 class Cable:
-    """The way to the S3 server, which can be cut: what is sent then is swallowed, and nothing comes back."""
+    """The way to the S3 server, which can be cut: what is sent then is swallowed, and nothing comes back. Connections that
+    were cut break off when it is whole again."""
 
     def __init__(self):
         upstream = urlsplit(os.environ["AWS_ENDPOINT_URL"])
@@ -65,9 +66,9 @@ class Cable:
     def pump(self, source, target):
         try:
             while data := source.recv(1 << 16):
-                # A connection that was cut stays so, even when the cable is whole again.
                 if self.is_cut:
-                    time.sleep(30)
+                    while self.is_cut:
+                        time.sleep(0.05)
                     break
                 target.sendall(data)
         except OSError:

@@ -81,7 +81,8 @@ def take_over(leading, other, how, admin):
     match how:
         case "stopped":
             leading.signal(signal.SIGTERM)
-            assert leading.process.wait(PATIENCE) == 0, leading.errors.read_text()[-2000:]
+            # A request that gets no answer is given up after half a minute, and some may come one after the other.
+            assert leading.process.wait(3 * PATIENCE) == 0, leading.errors.read_text()[-2000:]
         case "killed":
             leading.signal(signal.SIGKILL)
             leading.process.wait()

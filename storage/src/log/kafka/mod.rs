@@ -23,7 +23,7 @@ mod topic;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -136,6 +136,24 @@ struct Shared {
     followed: watch::Sender<Offset>,
     poisoned: Mutex<Option<String>>,
     ending: AtomicBool,
+    /// Appends that wait for brokers or for the follower.
+    waiting: AtomicUsize,
+}
+
+/// An append that waits, for as long as this lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Shared {
@@ -188,6 +206,7 @@ impl KafkaLog {
             followed: watch::Sender::new(bounds.next),
             poisoned: Mutex::default(),
             ending: AtomicBool::default(),
+            waiting: AtomicUsize::default(),
         };
         Ok(KafkaLog {
             identity,
@@ -271,7 +290,9 @@ impl Log for KafkaLog {
         if let Some(reason) = self.poisoned() {
             return Err(Error::Poisoned(reason));
         }
-        if self.shared.ending.load(Ordering::Acquire) {
+        // Before the look at whether it ends: then the follower goes on until this one has its answer.
+        let _waiting = Waiting::begin(&self.shared.waiting);
+        if self.shared.ending.load(Ordering::SeqCst) {
             return Err(Error::Closed);
         }
         let deliveries = self.queue(&batch.records)?;
@@ -336,7 +357,7 @@ impl Log for KafkaLog {
     }
 
     async fn close(&self) {
-        self.shared.ending.store(true, Ordering::Release);
+        self.shared.ending.store(true, Ordering::SeqCst);
         let producer = self.producer.clone();
         let timeout = self.shared.config.message_timeout;
         let follower = self.follower.lock().take();
@@ -361,7 +382,7 @@ async fn asked<T: Send + 'static>(
     spawn_blocking(move || Ok((ask(&consumer)?, consumer))).await.map_err(|_| Error::Closed)?
 }
 
-/// Hands on what comes, until the log is closed.
+/// Hands on what comes, until the log is closed and nobody waits for it.
 fn follow(shared: &Shared, consumer: &mut Consumer, mut publisher: Publisher) -> Result<(), Error> {
     loop {
         let mut records: Vec<(Offset, Bytes)> = Vec::new();
@@ -370,7 +391,7 @@ fn follow(shared: &Shared, consumer: &mut Consumer, mut publisher: Publisher) ->
             match consumer.next(wait)? {
                 Next::Record(offset, record) => records.push((offset, record)),
                 Next::Foreign => {}
-                Next::End | Next::Nothing if records.is_empty() && !shared.ending.load(Ordering::Acquire) => {
+                Next::End | Next::Nothing if records.is_empty() && !shared.ending.load(Ordering::SeqCst) => {
                     // Records that are left out are passed, too.
                     shared.followed.send_if_modified(|next| std::mem::replace(next, consumer.next) != consumer.next);
                 }
@@ -384,7 +405,8 @@ fn follow(shared: &Shared, consumer: &mut Consumer, mut publisher: Publisher) ->
             publisher(Published { first: run[0].0, batch });
         }
         shared.followed.send_replace(consumer.next);
-        if shared.ending.load(Ordering::Acquire) && records.is_empty() {
+        // Other nodes may go on appending for ever.
+        if shared.ending.load(Ordering::SeqCst) && shared.waiting.load(Ordering::SeqCst) == 0 {
             return Ok(());
         }
     }

@@ -170,3 +170,26 @@ async fn who_is_behind_the_log_knows_it() {
     assert!(behind.caught_up(Duration::from_secs(5)).await.expect("brokers answer"));
     behind.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_ends_although_others_go_on_appending() {
+    let bench = Bench::start();
+    let (_, publisher) = counting();
+    let log = bench.open(publisher).await;
+    log.append(batch(0)).await.expect("stored");
+    let (others, ended) = (bench.config(), Arc::new(AtomicBool::new(false)));
+    let stop = Arc::clone(&ended);
+    let appending = std::thread::spawn(move || {
+        let other: BaseProducer = others.client().create().expect("a producer");
+        while !stop.load(Ordering::Acquire) {
+            other.send(BaseRecord::<(), str>::to("trunklog").partition(0).payload("{}")).expect("queued");
+            other.poll(Duration::ZERO);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let closed = tokio::time::timeout(Duration::from_secs(10), log.close()).await;
+    ended.store(true, Ordering::Release);
+    appending.join().expect("no panic");
+    assert!(closed.is_ok(), "it waits for them");
+}
