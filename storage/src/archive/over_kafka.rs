@@ -18,12 +18,35 @@ use crate::keys::{Keys, NewKey};
 use crate::links::Links;
 use crate::log::kafka::KafkaConfig;
 
-type Cluster = MockCluster<'static, DefaultProducerContext>;
+pub(crate) type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+/// A broker with a topic of so many partitions.
+pub(crate) fn cluster_of(partitions: usize) -> Cluster {
+    let cluster = MockCluster::new(1).expect("a mock cluster");
+    cluster.create_topic("trunklog", i32::try_from(partitions).expect("few"), 1).expect("a topic");
+    cluster
+}
 
 fn cluster() -> Cluster {
-    let cluster = MockCluster::new(1).expect("a mock cluster");
-    cluster.create_topic("trunklog", 1, 1).expect("a topic");
-    cluster
+    cluster_of(1)
+}
+
+/// An archive over it that folds when it is told to.
+pub(crate) fn config(directory: &Path, cluster: &Cluster, partitions: usize, bucket: Option<&Bucket>) -> ArchiveConfig {
+    let kafka = KafkaConfig {
+        message_timeout: Duration::from_secs(5),
+        partitions,
+        replication: 1,
+        min_insync_replicas: 1,
+        ..KafkaConfig::new(cluster.bootstrap_servers())
+    };
+    ArchiveConfig {
+        min_free_bytes: 0,
+        fold_interval: Duration::from_secs(3600),
+        kafka: Some(kafka),
+        bucket: bucket.cloned(),
+        ..ArchiveConfig::new(directory)
+    }
 }
 
 async fn open(directory: &Path, cluster: &Cluster, bucket: Option<&Bucket>) -> Result<Archive, Error> {
@@ -31,20 +54,7 @@ async fn open(directory: &Path, cluster: &Cluster, bucket: Option<&Bucket>) -> R
 }
 
 async fn open_as(directory: &Path, cluster: &Cluster, bucket: Option<&Bucket>, leads: bool) -> Result<Archive, Error> {
-    let kafka = KafkaConfig {
-        message_timeout: Duration::from_secs(5),
-        replication: 1,
-        min_insync_replicas: 1,
-        ..KafkaConfig::new(cluster.bootstrap_servers())
-    };
-    let config = ArchiveConfig {
-        min_free_bytes: 0,
-        fold_interval: Duration::from_secs(3600),
-        kafka: Some(kafka),
-        bucket: bucket.cloned(),
-        leads,
-        ..ArchiveConfig::new(directory)
-    };
+    let config = ArchiveConfig { leads, ..config(directory, cluster, 1, bucket) };
     Archive::open(config, Arc::new(Toy)).await
 }
 

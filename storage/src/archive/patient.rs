@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Archive, Caller, Message};
+use super::append::Caller;
+use super::{Archive, Message};
 use crate::error::Error;
 use crate::event::Event;
 

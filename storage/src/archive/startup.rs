@@ -10,13 +10,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::append::Carry;
 use super::foreground::Foreground;
 use super::idle::Idle;
 use super::lock::Lock;
 use super::restore::{READ_BYTES, catch_up, restore};
 use super::sequencer::{Arrived, Sequencer};
 use super::store::{Store, Tables};
-use super::{Archive, ArchiveConfig, Background, Carry, Inner, Message, background, follow, idle};
+use super::{Archive, ArchiveConfig, Background, Inner, Message, background, follow, idle};
 use crate::error::{Context, Error};
 use crate::event::{Micros, Offset, now};
 use crate::fact::Decoder;

@@ -10,7 +10,7 @@ use super::swap::Swap;
 use super::toy::{HOUR, NOON, Toy};
 use super::*;
 use crate::call::CallState;
-use crate::event::{Micros, Source, call_id};
+use crate::event::{Event, Micros, Source, call_id};
 use crate::fact::{CallRef, fingerprint};
 use crate::rows::{self, KeyedCall};
 use crate::sorted_map::SortedMap;

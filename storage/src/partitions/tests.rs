@@ -1,23 +1,14 @@
 //! Several partitions over Kafka (librdkafka's mock cluster): together they are one archive, and as good as one partition.
 
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
 use tempfile::TempDir;
 
 use super::*;
+use crate::archive::over_kafka::{self, Cluster, cluster_of as cluster};
 use crate::archive::toy::{NOON, Toy};
 use crate::event::now;
 
-type Cluster = MockCluster<'static, DefaultProducerContext>;
-
 const PARTITIONS: usize = 3;
 const SOURCES: [Source; 4] = [Source::Kazoo, Source::Virtualpbx, Source::Placetel, Source::Voispeed];
-
-fn cluster(partitions: usize) -> Cluster {
-    let cluster = MockCluster::new(1).expect("a mock cluster");
-    cluster.create_topic("trunklog", i32::try_from(partitions).expect("few"), 1).expect("a topic");
-    cluster
-}
 
 async fn open(
     directory: &TempDir,
@@ -25,20 +16,7 @@ async fn open(
     bucket: Option<&Bucket>,
     partitions: usize,
 ) -> Result<Partitions, Error> {
-    let kafka = KafkaConfig {
-        message_timeout: Duration::from_secs(5),
-        partitions,
-        replication: 1,
-        min_insync_replicas: 1,
-        ..KafkaConfig::new(cluster.bootstrap_servers())
-    };
-    let config = ArchiveConfig {
-        min_free_bytes: 0,
-        fold_interval: Duration::from_secs(3600),
-        kafka: Some(kafka),
-        bucket: bucket.cloned(),
-        ..ArchiveConfig::new(directory.path())
-    };
+    let config = over_kafka::config(directory.path(), cluster, partitions, bucket);
     Partitions::open(config, Arc::new(Toy)).await
 }
 
