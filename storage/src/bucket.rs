@@ -128,6 +128,12 @@ impl Bucket {
         Bucket { store, ..Bucket::new(&config).expect("a bucket") }
     }
 
+    /// The same with faults before it.
+    #[cfg(test)]
+    pub(crate) fn with_faults(self, faults: &Arc<crate::faults::Faults>) -> Bucket {
+        Bucket { store: faults.wrapper()(Arc::clone(&self.store), ""), ..self }
+    }
+
     /// Finds out whether the server can be reached, lets us write, and refuses to overwrite what is asked not to be.
     ///
     /// # Errors

@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     NoSpace,
     /// Half of the bytes come, then the connection breaks.
     ShortRead,
+    /// Nothing was done, and no answer ever comes: the connection is dead. Of puts and gets.
+    Silence,
 }
 
 impl Fault {
@@ -68,7 +70,7 @@ impl Fault {
             Fault::Exists { .. } => return StoreError::AlreadyExists { path, source: "412".into() },
             Fault::Precondition { .. } => return StoreError::Precondition { path, source: "412".into() },
             Fault::ShortRead => std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the connection broke"),
-            Fault::Slow | Fault::InputOutput => Errno::IO.into(),
+            Fault::Slow | Fault::InputOutput | Fault::Silence => Errno::IO.into(),
             Fault::NoSpace => Errno::NOSPC.into(),
         };
         StoreError::Generic { store: "FaultyStore", source: Box::new(source) }
@@ -252,6 +254,9 @@ impl ObjectStore for FaultyStore {
         let Some(fault) = self.faults.strike(Operation::Put, &self.table, location.as_ref(), is_commit) else {
             return self.inner.put_opts(location, payload, options).await;
         };
+        if fault == Fault::Silence {
+            return std::future::pending().await;
+        }
         if fault.lands() {
             self.inner.put_opts(location, payload, options).await?;
         }
@@ -271,6 +276,7 @@ impl ObjectStore for FaultyStore {
         match self.strike(Operation::Get, location.as_ref()) {
             None => self.inner.get_opts(location, options).await,
             Some(Fault::ShortRead) => cut_off(self.inner.get_opts(location, options).await?, location).await,
+            Some(Fault::Silence) => std::future::pending().await,
             Some(fault) => Err(fault.error(location.as_ref())),
         }
     }

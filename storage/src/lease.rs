@@ -33,10 +33,23 @@ struct Times {
     safe: Duration,
     /// How often it is renewed, and looked at by those who wait.
     renew: Duration,
+    /// A request that has no answer by then is given up for another one: its connection may be dead.
+    answer: Duration,
 }
 
-const TIMES: Times =
-    Times { life: Duration::from_secs(15), safe: Duration::from_secs(10), renew: Duration::from_secs(2) };
+const TIMES: Times = Times {
+    life: Duration::from_secs(15),
+    safe: Duration::from_secs(10),
+    renew: Duration::from_secs(2),
+    answer: Duration::from_secs(3),
+};
+
+impl Times {
+    async fn answer<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let answered = tokio::time::timeout(self.answer, asked).await;
+        answered.unwrap_or_else(|_| Err(Error::Unavailable("the bucket does not answer for the lease".into())))
+    }
+}
 
 /// What is in the object.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -96,13 +109,14 @@ impl Candidate {
     /// `Unavailable` when the bucket is.
     pub async fn try_take(&mut self) -> Result<Option<Arc<Lease>>, Error> {
         let asked = Instant::now();
-        let tag = match self.bucket.read_tagged(KEY).await? {
+        let tag = match self.times.answer(self.bucket.read_tagged(KEY)).await? {
             None => None,
             Some((bytes, tag)) if self.is_free(&bytes, &tag, asked) => Some(tag),
             Some(_) => return Ok(None),
         };
         let asked = Instant::now();
-        let written = self.bucket.replace(KEY, text(&self.holder, 0, false)?, tag).await?;
+        let text = text(&self.holder, 0, false)?;
+        let written = self.times.answer(self.bucket.replace(KEY, text, tag)).await?;
         let Written::Now(tag) = written else { return Ok(None) };
         self.seen = None;
         Ok(Some(Lease::held(self, asked, tag)))
@@ -113,7 +127,7 @@ impl Candidate {
     /// # Errors
     /// `Unavailable` when the bucket is.
     pub async fn is_taken(&self) -> Result<bool, Error> {
-        let found = self.bucket.read_tagged(KEY).await?;
+        let found = self.times.answer(self.bucket.read_tagged(KEY)).await?;
         let held: Option<Held> = found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok());
         Ok(held.is_some_and(|held| !held.released && held.holder != self.holder))
     }
@@ -190,9 +204,9 @@ impl Lease {
             };
             let asked = Instant::now();
             let text = text(&self.holder, renewal, released)?;
-            let (renewed, tag) = match self.bucket.replace(KEY, text, Some(tag)).await? {
+            let (renewed, tag) = match self.times.answer(self.bucket.replace(KEY, text, Some(tag))).await? {
                 Written::Now(tag) => (asked, tag),
-                Written::Refused => match self.bucket.read_tagged(KEY).await? {
+                Written::Refused => match self.times.answer(self.bucket.read_tagged(KEY)).await? {
                     Some((bytes, tag)) if self.is_own(&bytes, renewal) => (before, tag),
                     _ => {
                         tracing::error!("another node took the lease on the tables");
@@ -286,9 +300,13 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::faults::{Fault, Faults, Operation, Rule};
 
-    const QUICK: Times =
-        Times { life: Duration::from_millis(600), safe: Duration::from_millis(300), renew: Duration::from_millis(40) };
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    const QUICK: Times = Times { life: ms(600), safe: ms(300), renew: ms(40), answer: ms(100) };
 
     async fn acquire(bucket: &Bucket, node: &TempDir) -> Arc<Lease> {
         let candidate = Candidate::with_times(bucket, node.path(), QUICK).expect("a directory");
@@ -331,6 +349,26 @@ mod tests {
         assert!(matches!(first.check().await, Err(Error::Conflict(_))), "told as soon as it asks");
         second.check().await.expect("held");
         second.renew(false).await.expect("undisturbed");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_request_on_a_dead_connection_is_made_again() {
+        let faults = Arc::new(Faults::default());
+        let (bucket, one) = (Bucket::in_memory().with_faults(&faults), node());
+        let lease = acquire(&bucket, &one).await;
+        let silence = |operation, times| {
+            faults.plan(Rule { operation, table: "", path: "lease.json", skip: 0, times, fault: Fault::Silence });
+        };
+        silence(Operation::Put, 2);
+        tokio::time::sleep(QUICK.life * 2).await;
+        assert_eq!(faults.struck(), 2);
+        assert!(lease.is_sure(), "it is renewed as before");
+        let other = node();
+        let mut waiting = Candidate::with_times(&bucket, other.path(), QUICK).expect("a directory");
+        silence(Operation::Get, 1);
+        let asked = tokio::time::timeout(QUICK.safe, waiting.try_take()).await.expect("given up");
+        assert!(matches!(asked, Err(Error::Unavailable(_))));
+        assert!(waiting.try_take().await.expect("asked again").is_none(), "it is held");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

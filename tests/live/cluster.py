@@ -202,7 +202,8 @@ def play(root, nodes, keys):
     of_role = lambda role: [node for node in nodes if node.role == role]
     truth, errors = root / "truth.ndjson", root / "simulate.err"
     command = [binary(), "simulate", "--url", ",".join(node.url for node in of_role("ingest")), "--key", keys[0]]
-    command += ["--calls", CALLS, "--rate", RATE, "--seed", 7, "--duplicates", 0.01, "--out-of-order", 0.05, "--late", 0.005, "--truth", truth]
+    # Many at once, so that messages which wait for a broker do not hold up all the others.
+    command += ["--calls", CALLS, "--rate", RATE, "--concurrency", 256, "--seed", 7, "--duplicates", 0.01, "--out-of-order", 0.05, "--late", 0.005, "--truth", truth]
     with errors.open("w") as file:
         playing = subprocess.Popen(list(map(str, command)), stdout=file, stderr=file, env=environment(), cwd=root)
         trouble, prober = Trouble(nodes), Prober(of_role("ingest"), of_role("query"), keys)
@@ -230,7 +231,7 @@ def check(root):
         for node in nodes:
             node.until(lambda: node.ready().get("status") == "ready", "in the end")
         unread = "SELECT recording_id FROM recordings WHERE status = 'received' AND container IS NULL LIMIT 1"
-        query[0].until(lambda: not query[0].rows(keys[1], unread), "recordings were looked at")
+        query[0].until(lambda: not query[0].rows(keys[1], unread), "recordings were looked at", 900)
         query[1].patiently("POST", "/v1/admin/flush", key=admin, timeout=300)
         hashes = []
         for node in query:

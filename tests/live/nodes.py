@@ -1,6 +1,7 @@
 """Several trunklog nodes over one topic and one bucket: start, kill, hold up, cut off from the bucket, ask. Needs
 TRUNKLOG_TEST_BROKERS and the variables of the S3 server."""
 
+import contextlib
 import json
 import os
 import socket
@@ -74,6 +75,9 @@ class Cable:
         except OSError:
             pass
         for end in (source, target):
+            # Closing alone would not wake whoever reads from it, nor tell the other side.
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
             end.close()
 
 
@@ -107,11 +111,11 @@ class Node:
         """The partitions that it folds; nothing if it does not answer."""
         return self.ready().get("folds", [])
 
-    def until(self, holds, what):
-        deadline = time.monotonic() + PATIENCE
+    def until(self, holds, what, patience=PATIENCE):
+        deadline = time.monotonic() + patience
         while not holds():
             assert self.process.poll() is None, f"{self.name}, {what}: it ended: {self.errors.read_text()[-2000:]}"
-            assert time.monotonic() < deadline, f"{self.name}, {what}: not within {PATIENCE} s: {self.errors.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"{self.name}, {what}: not within {patience} s: {self.errors.read_text()[-2000:]}"
             time.sleep(0.05)
 
     def ask(self, method, path, key=None, body=None, kind="application/json", accept="application/json", timeout=60):

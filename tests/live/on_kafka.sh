@@ -24,6 +24,11 @@ TRUNKLOG_TEST_BUCKET=s3://trunklog tests own_writes:: crash:: --skip recordings:
 # … and of several partitions.
 TRUNKLOG_TEST_PARTITIONS=3 TRUNKLOG_TEST_BUCKET=s3://trunklog tests linking:: recordings::uploads:: reports::living::
 
+variables=$("$kafka" secured)
+while read -r variable; do export "${variable?}"; done <<<"$variables"
+python3 tests/live/secured.py
+"$kafka" kill 4
+
 export KAFKA="$kafka" S3="$s3"
 python3 tests/live/takeover.py
 python3 tests/live/cluster.py

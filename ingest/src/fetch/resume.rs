@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
+use std::iter::repeat;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::{FetchRequest, LinkKey, link_key};
 const DAY: Micros = 24 * 3600 * 1_000_000;
 /// How far back links are looked for.
 const DAYS_BACK: Micros = 7;
-/// Pauses before another try when the log cannot be read.
+/// Pauses before another try when messages cannot be read; the last one for all that follow.
 const PAUSES: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(600)];
 /// Pause while the queue is full.
 const FULL_PAUSE: Duration = Duration::from_secs(5);
@@ -44,7 +45,7 @@ pub trait PastMessages: Send + Sync + 'static {
     async fn fetches(&self, from: Micros, until: Micros) -> Result<Vec<PastFetch>, PastFailure>;
 }
 
-/// Looks once, or a few times if messages cannot be read, for links in messages received before `until`.
+/// Looks for links in messages received before `until`, again until these can be read.
 pub(super) async fn run(queue: FetchQueue, past: Arc<dyn PastMessages>, until: Micros) {
     let settings = queue.shared().settings.load();
     let allows_some = !settings.defaults.fetch_allow.is_empty()
@@ -53,7 +54,7 @@ pub(super) async fn run(queue: FetchQueue, past: Arc<dyn PastMessages>, until: M
     if !allows_some {
         return;
     }
-    for pause in PAUSES {
+    for pause in PAUSES.into_iter().chain(repeat(PAUSES[PAUSES.len() - 1])) {
         match resume(&queue, past.as_ref(), until).await {
             Ok(0) => return,
             Ok(links) => return tracing::info!(links, "links of an earlier run are fetched"),

@@ -157,7 +157,7 @@ impl Archive {
             Caller::Serving => self.inner.advance()?,
             Caller::Background => self.inner.advance_in_foreground().await?,
         }
-        let partition = self.partition();
+        let partition = self.inner.partition();
         let placed = offsets.into_iter().zip(duplicate.iter());
         receipts.extend(placed.zip(quarantined).map(|((offset, duplicate), quarantined)| Receipt {
             offset,
@@ -166,9 +166,5 @@ impl Archive {
             quarantined,
         }));
         Ok(())
-    }
-
-    pub(super) fn partition(&self) -> Option<usize> {
-        self.inner.config.kafka.as_ref().map(|kafka| kafka.partition)
     }
 }

@@ -135,7 +135,7 @@ impl Inner {
         }
         *self.lease.lock() = Some(lease);
         self.leading.send_replace(true);
-        tracing::info!("this node folds from now on");
+        tracing::info!(partition = self.partition(), "this node folds from now on");
         self.wake.notify_one();
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Inner {
     fn step_down(&self) {
         self.leading.send_replace(false);
         self.lease.lock().take();
-        tracing::info!("this node follows from now on");
+        tracing::info!(partition = self.partition(), "this node follows from now on");
     }
 
     /// The sequencer over the tables as they are now. Another node's fold that has reached only some of them is waited
@@ -155,9 +155,9 @@ impl Inner {
         let _alone = self.compacting.lock().await;
         let mut tables = self.tables.lock().await;
         let goes_on = matches!(right, Right::Leased(_));
-        // Until the end of this, whatever breaks it off.
+        // Until the end of this, whatever breaks it off; nor is anything committed until then.
         self.fits_no_more();
-        tables.take_up(right).await?;
+        tables.take_up().await?;
         if !(goes_on || tables.agree()) {
             return Ok(());
         }
@@ -171,6 +171,7 @@ impl Inner {
             fresh => fresh?,
         };
         self.exchange(fresh).await?;
+        tables.permit(&right);
         self.unfit.store(false, Ordering::Release);
         tables.measure();
         Ok(())
@@ -310,7 +311,7 @@ impl Archive {
             let lease = {
                 // What is being folded or swapped comes to its end.
                 let _alone = inner.compacting.lock().await;
-                inner.tables.lock().await.forbid();
+                inner.tables.lock().await.permit(&Right::Nobody);
                 *inner.rests_until.lock() = Some(Instant::now() + REST);
                 let lease = inner.lease.lock().clone();
                 inner.step_down();

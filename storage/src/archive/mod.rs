@@ -253,6 +253,11 @@ impl Inner {
         self.config.is_shared()
     }
 
+    /// The partition of a topic; the embedded log has none.
+    fn partition(&self) -> Option<usize> {
+        self.config.kafka.as_ref().map(|kafka| kafka.partition)
+    }
+
     /// # Errors
     /// `Config` when the archive is open for reading only.
     fn check_writable(&self) -> Result<(), Error> {

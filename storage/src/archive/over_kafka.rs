@@ -15,6 +15,7 @@ use crate::bucket::Bucket;
 use crate::error::Error;
 use crate::event::Offset;
 use crate::keys::{Keys, NewKey};
+use crate::lake::Right;
 use crate::links::Links;
 use crate::log::kafka::KafkaConfig;
 
@@ -253,4 +254,42 @@ async fn a_topic_that_is_another_one_is_refused() {
     let archive = open(directory.path(), &cluster, None).await.expect("the right one opens");
     assert_eq!(seen(&archive).await.0, 10);
     archive.close().await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_that_another_folded_writes_nothing_until_it_has_refreshed() {
+    let (cluster, bucket) = (cluster(), Bucket::in_memory());
+    let directories = [(); 2].map(|()| tempfile::tempdir().expect("temporary directory"));
+    let [first, second] = &directories;
+    let leads = open(first.path(), &cluster, Some(&bucket)).await.expect("opens");
+    let zombie = open_as(second.path(), &cluster, Some(&bucket), false).await.expect("opens");
+    assert!(leads.status().leads);
+    let receipts = leads.append(messages(0, 10)).await.expect("acknowledged");
+    assert!(zombie.wait_for(receipts[9].offset, Duration::from_secs(5)).await, "it follows");
+    // One that was held up in the middle of a fold, with the lease that it had then.
+    let alone = leads.inner.compacting.lock().await;
+    {
+        let mut tables = zombie.inner.tables.lock().await;
+        tables.permit(&Right::Alone);
+        zombie.inner.store.fold(&mut tables).await.expect("folded");
+        tables.permit(&Right::Nobody);
+    }
+    leads.append(messages(10, 10)).await.expect("acknowledged");
+    for _ in 0..3 {
+        let refused = leads.inner.fold_and_trim().await;
+        assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+    }
+    leads.inner.fits_no_more();
+    drop(alone);
+    let mut tries = 0;
+    while leads.inner.fold_and_trim().await.is_err() {
+        tries += 1;
+        assert!(tries < 200, "it does not refresh");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let before = seen(&leads).await;
+    leads.rebuild().await.expect("rebuilt");
+    assert_eq!(seen(&leads).await, before, "each call once, as another fold makes it");
+    leads.close().await.expect("closed");
+    zombie.close().await.expect("closed");
 }

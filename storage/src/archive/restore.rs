@@ -108,8 +108,8 @@ async fn restore_projection<S: Projected>(
         return Ok(Projection { history, ..Projection::new(provider, table.watermark, View::empty()) });
     }
     let damaged = |error: Error| {
-        let reason = "cannot be read; `trunklog rebuild` makes it again from the messages";
-        tracing::error!("the table `{}` {reason}", table.name());
+        let away = if config.bucket.is_some() { ", unless the bucket is only away," } else { "" };
+        tracing::error!("the table `{}` cannot be read;{away} `trunklog rebuild` makes it again", table.name());
         error
     };
     // What the index lacks must be in the messages that are read again.

@@ -56,24 +56,25 @@ impl Tables {
         })
     }
 
-    /// Takes up what other nodes committed, and forgets what this one was about.
+    /// Takes up what other nodes committed, and forgets what this one was about. Commits nothing until it may again.
     ///
     /// # Errors
     /// If a table cannot be read.
-    pub async fn take_up(&mut self, right: Right) -> Result<(), Error> {
-        self.events.take_up(right.clone()).await?;
+    pub async fn take_up(&mut self) -> Result<(), Error> {
+        self.permit(&Right::Nobody);
+        self.events.take_up().await?;
         for lane in [&mut self.calls, &mut self.recordings] {
-            lane.table.take_up(right.clone()).await?;
+            lane.table.take_up().await?;
             (lane.attempt, lane.exchange, lane.parted) = (None, None, None);
             lane.provisional.clear();
         }
         Ok(())
     }
 
-    /// Commits nothing more until it has another right.
-    pub fn forbid(&mut self) {
+    /// From now on commits need this right.
+    pub fn permit(&mut self, right: &Right) {
         for table in [&mut self.events, &mut self.calls.table, &mut self.recordings.table] {
-            table.right = Right::Nobody;
+            table.right = right.clone();
         }
     }
 

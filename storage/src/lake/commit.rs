@@ -49,19 +49,31 @@ impl Table {
     /// If the table cannot be read; it stays in doubt.
     pub async fn settle(&mut self) -> Result<(), Error> {
         if self.in_doubt {
+            let before = self.watermark;
             self.handle.update_state().await?;
             self.watermark = self.read_watermark().await?;
             self.in_doubt = false;
+            if self.watermark != before && self.watermark != self.attempted {
+                self.another_folded();
+            }
         }
         Ok(())
     }
 
-    /// Takes up what other nodes committed; from now on commits need this right.
+    /// What this node knows does not fit the table any more: it commits nothing until it has taken it up. Else its next
+    /// fold would begin behind the other's, with rows that the other has written.
+    fn another_folded(&mut self) {
+        if matches!(self.right, Right::Leased(_)) {
+            self.right = Right::Nobody;
+        }
+    }
+
+    /// Takes up what other nodes committed, and commits nothing until it has a right to.
     ///
     /// # Errors
     /// If the table cannot be read; it stays in doubt.
-    pub async fn take_up(&mut self, right: Right) -> Result<(), Error> {
-        (self.in_doubt, self.right) = (true, right);
+    pub async fn take_up(&mut self) -> Result<(), Error> {
+        (self.in_doubt, self.right) = (true, Right::Nobody);
         let before = self.version();
         if self.handle.update_state().await.is_err() {
             // The commits since the version that is known here may be cleared away.
@@ -178,7 +190,7 @@ impl Table {
             _ => None,
         });
         let before = self.version();
-        self.in_doubt = true;
+        (self.in_doubt, self.attempted) = (true, until);
         let outcome = {
             let snapshot = self.handle.snapshot()?;
             CommitBuilder::from(properties)
@@ -198,6 +210,7 @@ impl Table {
                     None => until.is_some() && self.watermark == until && before != until,
                 };
                 if !landed && self.watermark != before {
+                    self.another_folded();
                     return Err(Error::Conflict(format!("another node folded into `{}`: {error}", self.name)));
                 }
                 if !landed {

@@ -100,6 +100,8 @@ pub struct Table {
     session: Arc<SessionState>,
     /// Whether it commits.
     pub right: Right,
+    /// The watermark that the last commit was to have, if it was to move it.
+    attempted: Option<Offset>,
 }
 
 /// Who may commit.
@@ -292,6 +294,7 @@ impl Table {
             in_doubt: false,
             session: Arc::clone(&place.session),
             right: place.right.clone(),
+            attempted: None,
         };
         table.watermark = table.read_watermark().await?;
         // Commits of former processes count too; one checkpoint too many at a start costs little.
@@ -321,6 +324,7 @@ impl Table {
             in_doubt: self.in_doubt,
             session: Arc::clone(&self.session),
             right: self.right.clone(),
+            attempted: None,
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use datafusion::prelude::{Expr, col, lit};
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Media, audio, linker};
 use crate::archive::Archive;
@@ -18,8 +19,10 @@ use crate::rows::KeyedRecording;
 const ORPHAN_AGE: Duration = Duration::from_secs(3600);
 /// How often they are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
-/// Between two looks for recordings that were missed because too many came at once.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Before the next look for recordings that were missed, because too many came at once or the storage was away; longer
+/// while that lasts.
+const PAUSE: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(5) };
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// Starts probing and linking what is in one partition, until it is closed or this is aborted.
 ///
@@ -44,26 +47,50 @@ pub fn sweep(partitions: &Partitions, media: &Media) -> Result<AbortHandle, Erro
 
 async fn probe_all(archive: Archive, media: Media) {
     let mut arrivals = archive.subscribe_recordings();
+    let mut pause = PAUSE;
     loop {
-        // At the start, and whenever more came than the queue holds.
-        match archive.find_recordings(unread(), is_unread).await {
-            Ok(unread) => {
-                for recording in unread {
-                    probe_one(&archive, &media, &recording).await;
+        // At the start, and whenever some were missed.
+        let mut next = if probe_unread(&archive, &media).await {
+            pause = PAUSE;
+            None
+        } else {
+            let next = Instant::now() + pause;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            Some(next)
+        };
+        while next.is_none_or(|next| Instant::now() < next) {
+            let arrived = match next {
+                Some(next) => timeout_at(next, arrivals.next()).await,
+                None => Ok(arrivals.next().await),
+            };
+            let is_missed = match arrived {
+                Ok(Some(recording)) => {
+                    archive.is_probed(&recording.id) != Some(true) && !probe_one(&archive, &media, &recording).await
                 }
-            }
-            Err(error) => tracing::warn!(%error, "cannot look for recordings that were not read yet"),
-        }
-        while let Some(recording) = arrivals.next().await {
-            if archive.is_probed(&recording.id) != Some(true) {
-                probe_one(&archive, &media, &recording).await;
-            }
-            if arrivals.take_missed() {
-                break;
+                Ok(None) => return,
+                Err(_) => break,
+            };
+            if is_missed | arrivals.take_missed() {
+                next.get_or_insert(Instant::now() + PAUSE);
             }
         }
-        tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Looks at all that were not looked at yet; `false` if some are left.
+async fn probe_unread(archive: &Archive, media: &Media) -> bool {
+    let unread = match archive.find_recordings(unread(), is_unread).await {
+        Ok(unread) => unread,
+        Err(error) => {
+            tracing::warn!(%error, "cannot look for recordings that were not read yet");
+            return false;
+        }
+    };
+    let mut all = true;
+    for recording in unread {
+        all &= probe_one(archive, media, &recording).await;
+    }
+    all
 }
 
 /// A look that finds no container says that the recording is damaged.
@@ -75,26 +102,27 @@ fn is_unread(recording: &KeyedRecording) -> bool {
     recording.state.probed().is_none() && recording.state.object().is_some()
 }
 
-/// Reads one recording's bytes and writes what they are into the log.
-async fn probe_one(archive: &Archive, media: &Media, recording: &KeyedRecording) {
-    let Some(object) = recording.state.object() else { return };
+/// Reads one recording's bytes and writes what they are into the log; `false` if that is to be tried again.
+async fn probe_one(archive: &Archive, media: &Media, recording: &KeyedRecording) -> bool {
+    let Some(object) = recording.state.object() else { return true };
     let probe = match read(media, object).await {
         Ok(probe) => probe,
         Err(error) => {
-            tracing::error!(%error, recording = %recording.id, "cannot read a recording; it will be tried again at the next start");
-            return;
+            tracing::error!(%error, recording = %recording.id, "cannot read a recording; it will be tried again");
+            return false;
         }
     };
     let is_audio = probe.container.is_some();
     let probed = Probed { source: recording.source, recording_id: recording.id.to_string(), probe };
     let event = message::event(&recording.tenant, "trunklog.probe", None, &probed);
     if let Err(error) = archive.append_patiently(&[event], None).await {
-        tracing::warn!(%error, recording = %recording.id, "cannot write down what a recording is");
-        return;
+        tracing::warn!(%error, recording = %recording.id, "cannot write down what a recording is; it will be tried again");
+        return false;
     }
     if is_audio && let Err(error) = media.waveform(object, &recording.id).await {
         tracing::debug!(%error, recording = %recording.id, "a recording has no waveform");
     }
+    true
 }
 
 async fn read(media: &Media, object: &str) -> Result<Probe, Error> {
@@ -119,4 +147,69 @@ async fn sweep_once(partitions: &Partitions, media: &Media) -> Result<u64, Error
     let before = SystemTime::now() - ORPHAN_AGE;
     let named = partitions.objects().await?;
     media.sweep(before, move |object| named.contains(object)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::archive::toy::Toy;
+    use crate::archive::{ArchiveConfig, Message};
+    use crate::event::Source;
+    use crate::media::MediaConfig;
+    use crate::recording::message::{Fetch, FetchOutcome, Upload};
+
+    const AUDIO: &[u8] = b"no audio, which is found out by reading it";
+
+    async fn unread_ones(archive: &Archive) -> usize {
+        archive.find_recordings(lit(true), is_unread).await.expect("readable").len()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_could_not_be_read_is_read_when_it_can_be() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let media = Media::open(MediaConfig {
+            data_dir: directory.path().to_owned(),
+            limit_bytes: 1 << 20,
+            small_bytes: 0,
+            min_free_bytes: 0,
+            bucket: None,
+            presign: None,
+        });
+        let media = media.expect("opens");
+        let config = ArchiveConfig { min_free_bytes: 0, ..ArchiveConfig::new(directory.path()) };
+        let archive = Archive::open(config, Arc::new(Toy)).await.expect("opens");
+        let mut receiver = media.receive(None).expect("there is room");
+        receiver.write(AUDIO.into()).await.expect("written");
+        let object = receiver.finish().await.expect("received").keep("acme", "2026-01-31", "one").await.expect("kept");
+        let upload = Upload { object, sha256: "0".repeat(64), bytes: AUDIO.len() as u64, ..Upload::default() };
+        let fetch = Fetch {
+            source: Source::Planfix,
+            call_key: "call".into(),
+            url: "https://example.com".into(),
+            outcome: FetchOutcome::Stored,
+            attempts: 1,
+            error: None,
+            upload: Some(upload),
+        };
+        let event = message::event("acme", "trunklog.fetch", None, &fetch);
+        archive.append(vec![Message::new(event, &Toy)]).await.expect("acknowledged");
+        archive.flush().await.expect("folded");
+
+        let [there, away] = ["objects", "away"].map(|name| directory.path().join(name));
+        std::fs::rename(&there, &away).expect("taken away");
+        let working = start(&archive, &media).expect("started");
+        tokio::time::sleep(PAUSE * 5).await;
+        assert_eq!(unread_ones(&archive).await, 1, "its bytes cannot be read");
+        std::fs::rename(&away, &there).expect("brought back");
+        let mut looks = 0;
+        while unread_ones(&archive).await > 0 {
+            looks += 1;
+            assert!(looks < 200, "it is not looked at again");
+            tokio::time::sleep(PAUSE / 2).await;
+        }
+        working.iter().for_each(AbortHandle::abort);
+        archive.close().await.expect("closed");
+    }
 }

@@ -95,7 +95,11 @@ impl KafkaConfig {
     }
 
     fn client(&self) -> ClientConfig {
-        let mut client = ClientConfig::new();
+        self.with_options(ClientConfig::new())
+    }
+
+    /// What the configuration says, over what is there.
+    fn with_options(&self, mut client: ClientConfig) -> ClientConfig {
         client.set("client.id", "trunklog");
         for (name, value) in &self.options {
             client.set(name, value);
@@ -109,9 +113,7 @@ impl KafkaConfig {
         // These may be set otherwise …
         client.set("compression.type", "lz4").set("linger.ms", "1");
         client.set("queue.buffering.max.kbytes", "262144").set("socket.nagle.disable", "true");
-        for (name, value) in &self.client().config_map().clone() {
-            client.set(*name, *value);
-        }
+        let mut client = self.with_options(client);
         // … and on these the promise rests.
         client
             .set("enable.idempotence", "true")

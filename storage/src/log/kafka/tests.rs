@@ -75,6 +75,18 @@ fn counting() -> (Arc<AtomicU64>, Publisher) {
     (count, Box::new(publisher))
 }
 
+#[test]
+fn all_clients_get_the_settings_that_are_passed_through() {
+    let options = [("sasl.password", "secret"), ("linger.ms", "7"), ("acks", "1"), ("client.id", "one")];
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let config = KafkaConfig { options, ..KafkaConfig::new("127.0.0.1:1") };
+    for client in [config.client(), config.producer()] {
+        assert_eq!(client.get("sasl.password"), Some("secret"));
+        assert_eq!((client.get("linger.ms"), client.get("client.id")), (Some("7"), Some("one")));
+    }
+    assert_eq!(config.producer().get("acks"), Some("all"), "the promise rests on it");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passes_the_conformance_suite() {
     let bench = Bench::start();
