@@ -64,9 +64,6 @@ pub(super) async fn run(archive: Weak<Inner>) {
             // The tail keeps what could not be folded; ingest stops at its limit, and the next round tries again.
             tracing::error!(%error, "folding failed; it will be tried again");
             metrics::counter!("trunklog_fold_errors_total").increment(1);
-            if matches!(error, Error::Conflict(_)) {
-                inner.fits_no_more();
-            }
             drop(inner);
             tokio::time::sleep(Duration::from_secs(1)).await;
         } else if compaction.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -147,7 +144,7 @@ impl Inner {
         if !self.arrived.lock().is_empty() {
             let _ = self.advance();
         }
-        let until = self.store.fold(tables).await?;
+        let until = self.met(self.store.fold(tables).await)?;
         if let Some(until) = until.filter(|_| !self.ignoring.load(Ordering::Acquire)) {
             self.log.trim(Offset(until.0 + 1))?;
         }
@@ -170,6 +167,15 @@ impl Inner {
 
     async fn compact(&self, scope: Scope) -> Result<(), Error> {
         self.check_leads()?;
-        if self.ignoring.load(Ordering::Acquire) { Ok(()) } else { self.store.compact(scope).await }
+        if self.ignoring.load(Ordering::Acquire) { Ok(()) } else { self.met(self.store.compact(scope).await) }
+    }
+
+    /// What wrote to the tables and met another node's commit, has found out that this node does not fit them.
+    fn met<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
+        written.inspect_err(|error| {
+            if matches!(error, Error::Conflict(_)) {
+                self.fits_no_more();
+            }
+        })
     }
 }

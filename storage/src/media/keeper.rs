@@ -1,18 +1,22 @@
 //! What happens to a recording after its upload, off the request's way: a look at its bytes, its waveform, and taking
 //! away what no message names. All of it at lower priority, and found again after a restart.
 
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use datafusion::prelude::{Expr, col, lit};
+use futures::stream::{self, FuturesUnordered, StreamExt};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::{Media, audio, linker};
-use crate::archive::Archive;
+use crate::archive::{Archive, Arrivals};
 use crate::error::Error;
 use crate::partitions::Partitions;
-use crate::recording::Probe;
 use crate::recording::message::{self, Probed};
+use crate::recording::{Probe, RecordingState};
 use crate::rows::KeyedRecording;
 
 /// Files that no message names are left alone for so long: their message may be on its way.
@@ -23,6 +27,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// while that lasts.
 const PAUSE: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(5) };
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// So many are looked at side by side: most of a look is waiting, for the storage and for the log. Each may hold one of
+/// the background's few threads for files.
+const AT_ONCE: usize = 4;
 
 /// Starts probing and linking what is in one partition, until it is closed or this is aborted.
 ///
@@ -50,7 +57,7 @@ async fn probe_all(archive: Archive, media: Media) {
     let mut pause = PAUSE;
     loop {
         // At the start, and whenever some were missed.
-        let mut next = if probe_unread(&archive, &media).await {
+        let next = if probe_unread(&archive, &media).await {
             pause = PAUSE;
             None
         } else {
@@ -58,21 +65,8 @@ async fn probe_all(archive: Archive, media: Media) {
             pause = (pause * 2).min(LONGEST_PAUSE);
             Some(next)
         };
-        while next.is_none_or(|next| Instant::now() < next) {
-            let arrived = match next {
-                Some(next) => timeout_at(next, arrivals.next()).await,
-                None => Ok(arrivals.next().await),
-            };
-            let is_missed = match arrived {
-                Ok(Some(recording)) => {
-                    archive.is_probed(&recording.id) != Some(true) && !probe_one(&archive, &media, &recording).await
-                }
-                Ok(None) => return,
-                Err(_) => break,
-            };
-            if is_missed | arrivals.take_missed() {
-                next.get_or_insert(Instant::now() + PAUSE);
-            }
+        if probe_arriving(&archive, &media, &mut arrivals, next).await.is_break() {
+            return;
         }
     }
 }
@@ -86,11 +80,44 @@ async fn probe_unread(archive: &Archive, media: &Media) -> bool {
             return false;
         }
     };
-    let mut all = true;
-    for recording in unread {
-        all &= probe_one(archive, media, &recording).await;
+    let probes = stream::iter(unread).map(|recording| probe_one(archive, media, recording));
+    probes.buffer_unordered(AT_ONCE).fold(true, async |all, probed| all & probed).await
+}
+
+/// Looks at those that arrive, until it is time to look for others that were left; they may have been from the start,
+/// or because of what arrived meanwhile. Breaks when the archive is gone.
+async fn probe_arriving(
+    archive: &Archive,
+    media: &Media,
+    arrivals: &mut Arrivals<RecordingState>,
+    mut next: Option<Instant>,
+) -> ControlFlow<()> {
+    let (mut probes, mut under_way) = (FuturesUnordered::new(), HashSet::new());
+    let probe =
+        async |recording: KeyedRecording| (Arc::clone(&recording.id), probe_one(archive, media, recording).await);
+    loop {
+        let time = next.unwrap_or_else(|| Instant::now() + LONGEST_PAUSE);
+        let is_missed = tokio::select! {
+            () = sleep_until(time), if next.is_some() => break,
+            Some(ended) = probes.next() => {
+                let (id, probed): (Arc<str>, bool) = ended;
+                under_way.remove(&id);
+                !probed
+            }
+            arrived = arrivals.next(), if probes.len() < AT_ONCE => {
+                let Some(recording) = arrived else { return ControlFlow::Break(()) };
+                if archive.is_probed(&recording.id) != Some(true) && under_way.insert(Arc::clone(&recording.id)) {
+                    probes.push(probe(recording));
+                }
+                false
+            }
+        };
+        if is_missed | arrivals.take_missed() {
+            next.get_or_insert(Instant::now() + PAUSE);
+        }
     }
-    all
+    while probes.next().await.is_some() {}
+    ControlFlow::Continue(())
 }
 
 /// A look that finds no container says that the recording is damaged.
@@ -103,7 +130,7 @@ fn is_unread(recording: &KeyedRecording) -> bool {
 }
 
 /// Reads one recording's bytes and writes what they are into the log; `false` if that is to be tried again.
-async fn probe_one(archive: &Archive, media: &Media, recording: &KeyedRecording) -> bool {
+async fn probe_one(archive: &Archive, media: &Media, recording: KeyedRecording) -> bool {
     let Some(object) = recording.state.object() else { return true };
     let probe = match read(media, object).await {
         Ok(probe) => probe,
@@ -151,8 +178,6 @@ async fn sweep_once(partitions: &Partitions, media: &Media) -> Result<u64, Error
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::archive::toy::Toy;
     use crate::archive::{ArchiveConfig, Message};

@@ -125,8 +125,8 @@ pub fn event(tenant: &str, kind: &str, call_key: Option<&str>, payload: &impl Se
 
 /// The meaning of trunklog's own messages. One that is not known, or is damaged, concerns no call and no recording.
 pub fn decode(event: &Event) -> Decoded {
-    // What trunklog itself learnt is never a repeat.
-    let mut decoded = Decoded::new(&*event.kind, &[b"trunklog", event.id.as_bytes()]);
+    // What trunklog learns again is no repeat; what it writes down again, because a log was away, is.
+    let mut decoded = Decoded::new(&*event.kind, &[b"trunklog", &event.received_at.to_le_bytes(), &event.payload]);
     let understood = match event.kind.as_str() {
         "trunklog.probe" => serde_json::from_slice(&event.payload).map(|probed| decode_probe(&mut decoded, probed)),
         "trunklog.link" => decode_any_link(&mut decoded, &event.payload, true),
