@@ -21,6 +21,9 @@ use crate::reports::{self, Answer, Partials, Polled, Request, Served};
 use crate::session::{Session, template};
 use crate::workers::Workers;
 
+/// How long an offset is waited for that this node has not reached.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Whose rows may be read. One value decides for all protocols.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Access {
@@ -166,6 +169,10 @@ impl QueryEngine {
         let gone = || QueryError::Gone("the snapshot of this cursor".to_owned());
         if as_of.offset.is_empty() {
             return Err(gone());
+        }
+        if self.shared.archive.is_shared() {
+            // Another node has answered before, and this one may be behind it.
+            self.wait_for(as_of.offset, PATIENCE).await?;
         }
         let mut snapshot = match self.snapshot_as_of(as_of.offset).await {
             Err(QueryError::Parameter { .. }) => return Err(gone()),

@@ -2,7 +2,7 @@
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
-use trunklog_storage::error::Error as StorageError;
+use trunklog_storage::error::{Error as StorageError, is_outage};
 
 /// A limit that a query can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,7 @@ impl From<StorageError> for QueryError {
             | StorageError::Poisoned(_)
             | StorageError::Closed => QueryError::Unavailable(error.to_string()),
             StorageError::Query(error) => QueryError::from(error),
+            other if other.is_outage() => QueryError::Unavailable(other.to_string()),
             other => QueryError::Internal(other.to_string()),
         }
     }
@@ -117,7 +118,7 @@ impl From<StorageError> for QueryError {
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> QueryError {
         let detail = error.strip_backtrace();
-        classify(&error, detail)
+        if is_outage(&error) { QueryError::Unavailable(detail) } else { classify(&error, detail) }
     }
 }
 

@@ -56,6 +56,21 @@ pub enum Error {
     Query(#[from] datafusion::error::DataFusionError),
 }
 
+impl Error {
+    /// Whether a server that holds files gave no answer: another try may do.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Error::Unavailable(_)) || is_outage(self)
+    }
+}
+
+/// Whether this goes back to a server of files that gave no answer. Local files have no such errors.
+pub fn is_outage(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|cause| {
+        let cause = cause.downcast_ref::<object_store::Error>();
+        matches!(cause, Some(object_store::Error::Generic { store, .. }) if !store.starts_with("Local"))
+    })
+}
+
 /// Adds what was being done to an I/O error.
 pub(crate) trait Context<T> {
     fn context(self, what: impl Into<String>) -> Result<T, Error>;

@@ -13,7 +13,7 @@ mod verify;
 use crate::cli::{Cli, Command, Place};
 use crate::config::Checked;
 use crate::error::Error;
-use crate::server::{self, runtimes};
+use crate::server::{self, runtimes, shared_settings};
 use crate::{logging, simulate};
 
 /// Does what was asked.
@@ -29,16 +29,20 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         }
         Command::Config(bind) => {
             logging::start("warn");
-            config::run(&place, &bind)
+            let mut overrides = place.overrides();
+            bind.apply(&mut overrides);
+            wait(config::run(&overrides))
         }
         Command::Simulate(arguments) => wait(async { Ok(simulate::run(arguments).await?) }),
         Command::Sql(arguments) => with_config(&place, async |config| sql::run(arguments, config).await),
         Command::Flush(remote) => with_config(&place, async |config| flush::run(&remote, config).await),
         Command::Rebuild(remote) => {
-            let mut config = place.overrides().load()?;
-            // Without a running server the calls are not even read first: they may be what is damaged.
-            config.archive.ignore_projections = true;
-            wait(rebuild::run(&remote, &config))
+            wait(async {
+                let (mut config, ..) = shared_settings::load(&place.overrides()).await?;
+                // Without a running server the calls are not even read first: they may be what is damaged.
+                config.archive.ignore_projections = true;
+                rebuild::run(&remote, &config).await
+            })
         }
         Command::Replay(arguments) => with_config(&place, async |config| replay::run(arguments, config).await),
         Command::Verify(arguments) => with_config(&place, async |config| verify::run(arguments, config).await),
@@ -54,8 +58,10 @@ fn use_ring() {
 }
 
 fn with_config(place: &Place, command: impl AsyncFnOnce(&Checked) -> Result<(), Error>) -> Result<(), Error> {
-    let config = place.overrides().load()?;
-    wait(command(&config))
+    wait(async {
+        let (config, ..) = shared_settings::load(&place.overrides()).await?;
+        command(&config).await
+    })
 }
 
 fn wait(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {

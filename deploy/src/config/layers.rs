@@ -55,11 +55,16 @@ impl Layers {
     }
 
     /// Takes `TRUNKLOG_<KEY>` for every key outside the tenants' part; `log.segment_bytes` is
-    /// `TRUNKLOG_LOG_SEGMENT_BYTES`. A variable that names no key is an error.
+    /// `TRUNKLOG_LOG_SEGMENT_BYTES`, librdkafka's `sasl.password` is `TRUNKLOG_KAFKA_OPTIONS_SASL_PASSWORD`. A variable
+    /// that names no key is an error.
     pub fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) -> Result<(), ConfigError> {
         for (name, text) in variables.filter(|(name, _)| name.starts_with("TRUNKLOG_")) {
             let other = OTHER_VARIABLES.contains(&name.as_str())
                 || OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            if let Some((section, option)) = option_of(&name) {
+                self.add(nest(section, Value::Table(Table::from_iter([(option, Value::String(text))]))), &name);
+                continue;
+            }
             let key = KEYS.into_iter().find(|key| variable_of(key) == name);
             match key {
                 Some(key) => self.set(key, scalar(&text), &name)?,
@@ -103,6 +108,14 @@ impl Layers {
 /// The environment variable of a key.
 fn variable_of(key: &str) -> String {
     format!("TRUNKLOG_{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+/// The setting of a library that a variable names, and where it belongs. Names of librdkafka have dots, those of
+/// `object_store` underscores.
+fn option_of(variable: &str) -> Option<(&'static str, String)> {
+    let after = |prefix| variable.strip_prefix(prefix).map(str::to_ascii_lowercase).filter(|name| !name.is_empty());
+    let of_kafka = after("TRUNKLOG_KAFKA_OPTIONS_").map(|name| ("kafka.options", name.replace('_', ".")));
+    of_kafka.or_else(|| after("TRUNKLOG_STORE_OPTIONS_").map(|name| ("store.options", name)))
 }
 
 fn scalar(text: &str) -> Value {

@@ -189,6 +189,33 @@ fn variables_win_over_the_file_and_flags_over_variables() {
 }
 
 #[test]
+fn secrets_of_libraries_may_come_from_the_environment() {
+    let variables = [
+        ("TRUNKLOG_KAFKA_BROKERS", "127.0.0.1:9092"),
+        ("TRUNKLOG_KAFKA_OPTIONS_SASL_PASSWORD", "12345"),
+        ("TRUNKLOG_STORE_URL", "s3://bucket"),
+        ("TRUNKLOG_STORE_OPTIONS_AWS_REGION", "eu-south-1"),
+    ];
+    let mut layers = Layers::default();
+    layers
+        .read_environment(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter())
+        .expect("are right");
+    let checked = Checked::new(layers).expect("is right");
+    let kafka = checked.archive.kafka.as_ref().expect("a topic");
+    assert_eq!(kafka.options.get("sasl.password").map(String::as_str), Some("12345"));
+    let shown = checked.shown();
+    let shown =
+        |wanted: &str| shown.iter().find(|(key, ..)| key == wanted).map(|(_, value, origin)| (&**value, &**origin));
+    assert_eq!(shown("store.options.aws_region"), Some(("\"eu-south-1\"", "TRUNKLOG_STORE_OPTIONS_AWS_REGION")));
+    assert_eq!(
+        shown("kafka.options.\"sasl.password\""),
+        Some(("\"(hidden)\"", "TRUNKLOG_KAFKA_OPTIONS_SASL_PASSWORD"))
+    );
+    let nameless = [("TRUNKLOG_KAFKA_OPTIONS_".to_owned(), "x".to_owned())];
+    assert!(Layers::default().read_environment(nameless.into_iter()).is_err());
+}
+
+#[test]
 fn every_key_is_shown() {
     let shown = Checked::new(Layers::default()).expect("is right").shown();
     let shown: Vec<_> = shown.iter().map(|(key, _, _)| key.as_str()).collect();

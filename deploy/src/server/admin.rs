@@ -30,7 +30,11 @@ pub async fn hand_over(
 ) -> Result<Json<Value>, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &["partition"])?;
     let wrong = |_| Problem::parameter("partition", "`partition` must be the number of one");
-    let partition = parameters.get("partition").map(|text| text.parse().map_err(wrong)).transpose()?;
+    let partition: Option<usize> = parameters.get("partition").map(|text| text.parse().map_err(wrong)).transpose()?;
+    let partitions = state.archive.each().len();
+    if partition.is_some_and(|partition| partition >= partitions) {
+        return Err(Problem::parameter("partition", format!("there are {partitions} partitions, counted from 0")));
+    }
     tracing::info!(by = administrator.key_id, partition, "handing over");
     state.archive.hand_over(partition).await?;
     Ok(Json(json!({ "folds": state.archive.led() })))

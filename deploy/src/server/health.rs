@@ -3,20 +3,22 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
 
 use super::AppState;
 
 /// 200 while the process is of use; 503 once only a restart helps.
-pub async fn alive(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
+pub async fn alive(State(state): State<AppState>) -> Response {
     match state.archive.status().poisoned {
-        None => (StatusCode::OK, Json(json!({ "status": "ok" }))),
+        None => Json(json!({ "status": "ok" })).into_response(),
         Some(reason) => failed("poisoned", &reason),
     }
 }
 
 /// 200 while requests are welcome.
-pub async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
+pub async fn ready(State(state): State<AppState>) -> Response {
     if state.is_draining() {
         return failed("draining", "the server is stopping");
     }
@@ -33,11 +35,12 @@ pub async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
                 "partitions": state.archive.each().len(),
                 "folds": state.archive.led(),
             });
-            (StatusCode::OK, Json(answer))
+            Json(answer).into_response()
         }
     }
 }
 
-fn failed(status: &str, reason: &str) -> (StatusCode, Json<Value>) {
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": status, "reason": reason })))
+fn failed(status: &str, reason: &str) -> Response {
+    let body = Json(json!({ "status": status, "reason": reason }));
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], body).into_response()
 }

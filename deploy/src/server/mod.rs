@@ -18,7 +18,7 @@ mod problem;
 mod recorded;
 mod routes;
 pub mod runtimes;
-mod shared_settings;
+pub mod shared_settings;
 mod signals;
 pub mod socket;
 
@@ -48,7 +48,6 @@ use duties::Duties;
 pub use keys::shown as shown_key;
 use problem::Problem;
 use runtimes::Background;
-use shared_settings::Shared;
 
 /// Requests under way have this long to finish.
 const DRAIN_TIME: Duration = Duration::from_secs(30);
@@ -148,11 +147,10 @@ impl Opened {
 
 /// Runs the server until it is told to stop.
 pub fn run(overrides: &Overrides, with_demo: bool) -> Result<(), Error> {
-    let config = overrides.load()?;
-    check(&config)?;
+    check(&overrides.load()?)?;
     let serving = runtimes::serving()?;
     let background = Background::start()?;
-    let outcome = serving.block_on(serve(config, overrides.clone(), with_demo, &background));
+    let outcome = serving.block_on(serve(overrides, with_demo, &background));
     background.shutdown(Duration::from_secs(2));
     serving.shutdown_timeout(Duration::from_secs(2));
     outcome
@@ -180,16 +178,8 @@ fn check(config: &Checked) -> Result<(), Error> {
     Ok(())
 }
 
-async fn serve(
-    config: Checked,
-    mut overrides: Overrides,
-    with_demo: bool,
-    background: &Background,
-) -> Result<(), Error> {
-    let shared_in = config.archive.bucket.as_ref().filter(|_| config.archive.is_shared());
-    let (shared, text) = Shared::read(shared_in).await?;
-    overrides.shared = text;
-    let config = overrides.load()?;
+async fn serve(overrides: &Overrides, with_demo: bool, background: &Background) -> Result<(), Error> {
+    let (config, overrides, shared) = shared_settings::load(overrides).await?;
     let handle = metrics::start();
     // Before the archive, so that a taken address costs no recovery; nobody is answered before it is open.
     let network = listener::bind(config.listen).map_err(Error::io(format!("listening on {}", config.listen)))?;

@@ -79,6 +79,7 @@ impl From<Error> for Problem {
             Error::Gone(_) => Problem::new(StatusCode::GONE, "gone", "No longer available", error.to_string()),
             Error::Conflict(_) => Problem::conflict(error.to_string()),
             Error::Config(reason) => Problem::bad_request(reason),
+            error if error.is_outage() => Problem::unavailable(error.to_string()),
             error if is_out_of_space(&error) => {
                 tracing::error!(%error, "no space left");
                 Problem::unavailable("no space left on the server's disk")

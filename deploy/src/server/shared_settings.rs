@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::body::{Body, to_bytes};
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use trunklog_storage::bucket::Bucket;
@@ -12,9 +13,13 @@ use trunklog_storage::error::Error as StorageError;
 
 use super::AppState;
 use super::access::Administrator;
+use super::parameters::Parameters;
 use super::problem::Problem;
-use crate::config::{Overrides, SHARED_FILE};
+use crate::config::{Checked, Overrides, SHARED_FILE};
+use crate::error::Error;
 
+/// Settings of thousands of tenants.
+const LARGEST: usize = 2 << 20;
 /// How often each node looks for changes.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -27,7 +32,7 @@ pub struct Shared {
 
 impl Shared {
     /// Those of this bucket, with their text; without one nothing is shared.
-    pub async fn read(bucket: Option<&Bucket>) -> Result<(Shared, Option<Arc<str>>), StorageError> {
+    async fn read(bucket: Option<&Bucket>) -> Result<(Shared, Option<Arc<str>>), StorageError> {
         let mut shared = Shared { bucket: bucket.cloned(), tag: None };
         let text = shared.newer().await?;
         Ok((shared, text))
@@ -53,6 +58,15 @@ impl Shared {
     }
 }
 
+/// The configuration with what nodes share, if they do; and where that is from.
+pub async fn load(overrides: &Overrides) -> Result<(Checked, Overrides, Shared), Error> {
+    let config = overrides.load()?;
+    let bucket = config.archive.bucket.as_ref().filter(|_| config.archive.is_shared());
+    let (shared, text) = Shared::read(bucket).await?;
+    let overrides = Overrides { shared: text, ..overrides.clone() };
+    Ok((overrides.load()?, overrides, shared))
+}
+
 /// What is no UTF-8 is refused as TOML.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -65,7 +79,12 @@ fn bucket(state: &AppState) -> Result<&Bucket, Problem> {
 }
 
 /// `GET /v1/admin/settings`: the settings that nodes share, as TOML.
-pub async fn show(_: Administrator, State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
+pub async fn show(
+    _: Administrator,
+    State(state): State<AppState>,
+    RawQuery(query): RawQuery,
+) -> Result<impl IntoResponse, Problem> {
+    Parameters::parse(query.as_deref(), &[])?;
     let stored = bucket(&state)?.read_newer(SHARED_FILE, None).await?;
     let text = stored.map(|(bytes, _)| text(&bytes)).unwrap_or_default();
     Ok(([(header::CONTENT_TYPE, "application/toml")], text))
@@ -75,9 +94,14 @@ pub async fn show(_: Administrator, State(state): State<AppState>) -> Result<imp
 pub async fn replace(
     Administrator(administrator): Administrator,
     State(state): State<AppState>,
-    body: String,
+    RawQuery(query): RawQuery,
+    body: Body,
 ) -> Result<StatusCode, Problem> {
+    Parameters::parse(query.as_deref(), &[])?;
     let bucket = bucket(&state)?;
+    let body = to_bytes(body, LARGEST).await;
+    let body = body.map_err(|_| Problem::too_large(format!("at most {LARGEST} bytes are taken")))?;
+    let body = text(&body);
     let wanted = Overrides { shared: Some(body.as_str().into()), ..(*state.overrides).clone() };
     wanted.load().map_err(|error| Problem::bad_request(error.to_string()))?;
     bucket.put(SHARED_FILE, body.into_bytes()).await?;

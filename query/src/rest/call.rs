@@ -102,7 +102,8 @@ pub(super) async fn events(
         let decoded = decode(decoder.as_ref(), row).map(|decoded| to_json(&decoded)).unwrap_or_default();
         out.extend_from_slice(format!(",\"decoded\":{decoded}}}").as_bytes());
     }
-    out.push(b']');
+    // All of them, however many there are.
+    out.extend_from_slice(b"],\"next_cursor\":null");
     Ok(finish(out, &found))
 }
 

@@ -95,9 +95,12 @@ impl Listing {
                 question.conditions.push(format!("\"{}\" {comparison} ${number}", self.time_column));
             }
         }
+        let mut sides = Vec::new();
         for number in parameters.all("number") {
             let number = question.bind(ScalarValue::Utf8(Some(number)));
-            let sides: Vec<String> = self.number_columns.iter().map(|column| format!("{column} = ${number}")).collect();
+            sides.extend(self.number_columns.iter().map(|column| format!("{column} = ${number}")));
+        }
+        if !sides.is_empty() {
             question.conditions.push(format!("({})", sides.join(" OR ")));
         }
         for field in self.columns.fields().iter().filter(|field| is_scalar(field.data_type())) {

@@ -1,20 +1,15 @@
 //! The parameters that every route takes: `tenant`, `min_offset`, `as_of`.
 
-use std::time::Duration;
-
 use axum::http::request::Parts;
 use trunklog_storage::position::Position;
 
 use super::QueryState;
 use super::auth;
 use super::problem::Problem;
-use crate::engine::Access;
+use crate::engine::{Access, PATIENCE};
 use crate::error::QueryError;
 use crate::moment::Moment;
 pub(super) use crate::parameters::Parameters;
-
-/// How long `min_offset` waits.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What every route takes.
 #[derive(Debug)]

@@ -19,6 +19,8 @@ use crate::event::{Event, Micros, Offset, Source};
 use crate::fact::DUPLICATE_WINDOW;
 use crate::index::View;
 
+/// Of earlier deliveries so many are looked at for one that is the very same record.
+const LOOKED_AT: usize = 64;
 /// Messages that are kept whatever their receipt times.
 pub(crate) const KEPT_MESSAGES: u64 = 1_000_000;
 /// An id up to this length stands in the runs; longer ones are kept aside.
@@ -56,6 +58,19 @@ pub(crate) struct Duplicates {
     aside: Aside,
     /// Nobody asks: of ids nothing is kept.
     unasked: bool,
+    /// The log may have a record twice.
+    pub records_twice: bool,
+}
+
+/// What a message is among those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    First,
+    /// A delivery of what the message with this id has brought.
+    RepeatOf(Arc<str>),
+    /// The same record once more: a producer sends again what brokers did not acknowledge, and after a change of its
+    /// epoch they do not know it for a repeat.
+    SameRecord,
 }
 
 fn key(tenant: &str, source: Source, fingerprint: &[u8; 32]) -> u128 {
@@ -74,7 +89,15 @@ fn counts(delivery: (Offset, Micros), at: Offset, latest: Micros) -> bool {
 impl Duplicates {
     /// Over runs that have everything up to `until`.
     pub fn new(runs: View<DELIVERY_BYTES>, until: Option<Offset>, aside: Aside) -> Duplicates {
-        Duplicates { recent: HashMap::default(), order: VecDeque::new(), runs, until, aside, unasked: false }
+        Duplicates {
+            recent: HashMap::default(),
+            order: VecDeque::new(),
+            runs,
+            until,
+            aside,
+            unasked: false,
+            records_twice: false,
+        }
     }
 
     /// One that passes the messages up to `until`, and knows nothing but their highest receipt time.
@@ -97,8 +120,9 @@ impl Duplicates {
         Aside { latest, ..self.aside.clone() }
     }
 
-    /// The event id of the first message in the log of this fingerprint at most `window` away; then remembers this
-    /// one. Must be called in log order.
+    /// What this message is: if not the first one in the log of this fingerprint at most `window` away, a repeat of that;
+    /// or a record that the log has already, by its id (structured CloudEvents bring theirs along, and may be sent twice).
+    /// Then remembers this one, unless the log has it. Must be called in log order.
     ///
     /// # Errors
     /// If a run cannot be read.
@@ -108,7 +132,7 @@ impl Duplicates {
         window: Micros,
         offset: Offset,
         event: &Arc<Event>,
-    ) -> Result<Option<Arc<str>>, Error> {
+    ) -> Result<Noted, Error> {
         let key = key(&event.tenant, event.source, fingerprint);
         self.aside.latest = self.aside.latest.max(event.received_at);
         let latest = self.aside.latest;
@@ -116,23 +140,38 @@ impl Duplicates {
             event.received_at.saturating_sub(received).saturating_abs() <= window
                 && counts((at, received), offset, latest)
         };
-        let mut original: Option<Arc<str>> = None;
-        let long_ids = &self.aside.long_ids;
-        self.runs.each(key, |value| {
-            let (at, received) = offset_and_receipt(value);
-            if !fits(at, received) {
-                return ControlFlow::Continue(());
+        let may_be_there = self.records_twice && !event.structured;
+        let (mut noted, mut looked_at) = (Noted::First, 0);
+        // They come in the order of the log.
+        let mut look = |(at, received): (Offset, Micros), id: &dyn Fn() -> Arc<str>| {
+            looked_at += 1;
+            if may_be_there && received == event.received_at && *id() == *event.id {
+                noted = Noted::SameRecord;
+                return ControlFlow::Break(());
             }
-            original = Some(read_id(value, at, long_ids));
-            // They come in the order of the log.
-            ControlFlow::Break(())
+            if noted == Noted::First && fits(at, received) {
+                noted = Noted::RepeatOf(id());
+            }
+            let is_known = noted != Noted::First && !(may_be_there && looked_at < LOOKED_AT);
+            if is_known { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let (mut ended, long_ids) = (ControlFlow::Continue(()), &self.aside.long_ids);
+        self.runs.each(key, |value| {
+            let delivery = offset_and_receipt(value);
+            ended = look(delivery, &|| read_id(value, delivery.0, long_ids));
+            ended
         })?;
         let deliveries = self.recent.entry(key).or_default();
-        let first = || deliveries.iter().find(|delivery| fits(delivery.offset, delivery.event.received_at));
-        let original = original.or_else(|| first().map(|delivery| delivery.event.id.as_str().into()));
-        deliveries.push(Delivery { offset, event: Arc::clone(event) });
-        self.order.push_back((offset, key));
-        Ok(original)
+        if ended.is_continue() {
+            let _ = deliveries.iter().try_for_each(|Delivery { offset, event }| {
+                look((*offset, event.received_at), &|| event.id.as_str().into())
+            });
+        }
+        if noted != Noted::SameRecord {
+            deliveries.push(Delivery { offset, event: Arc::clone(event) });
+            self.order.push_back((offset, key));
+        }
+        Ok(noted)
     }
 
     /// A message that the runs have is read again: only what stands aside can lack it.
@@ -257,8 +296,15 @@ mod tests {
 
     fn note(index: &mut Duplicates, offset: u64, day: i64) -> Option<String> {
         let event = event("acme", Source::Placetel, &format!("event-{offset}"), day * DAY);
-        let original = index.note(&PRINT, DUPLICATE_WINDOW, Offset(offset), &event).expect("memory");
-        original.map(|id| id.to_string())
+        original(index.note(&PRINT, DUPLICATE_WINDOW, Offset(offset), &event).expect("memory"))
+    }
+
+    fn original(noted: Noted) -> Option<String> {
+        match noted {
+            Noted::First => None,
+            Noted::RepeatOf(id) => Some(id.to_string()),
+            Noted::SameRecord => panic!("the log has it once"),
+        }
     }
 
     #[test]
@@ -274,7 +320,7 @@ mod tests {
     fn tenants_and_sources_are_apart() {
         let mut index = index();
         let mut note = |tenant, source, offset| {
-            index.note(&PRINT, 1, Offset(offset), &event(tenant, source, "x", 0)).expect("memory")
+            original(index.note(&PRINT, 1, Offset(offset), &event(tenant, source, "x", 0)).expect("memory"))
         };
         assert_eq!(note("a", Source::Kazoo, 0), None);
         assert_eq!(note("b", Source::Kazoo, 1), None);
@@ -303,8 +349,35 @@ mod tests {
         for (offset, id) in [(2, "short"), (3, long.as_str())] {
             let print = [u8::try_from(offset - 2).expect("small"); 32];
             let event = event("a", Source::Kazoo, "again", 6);
-            let original = again.note(&print, DUPLICATE_WINDOW, Offset(offset), &event).expect("noted");
-            assert_eq!(original.as_deref(), Some(id));
+            let noted = again.note(&print, DUPLICATE_WINDOW, Offset(offset), &event).expect("noted");
+            assert_eq!(original(noted).as_deref(), Some(id));
         }
+        // A record of before stands in the log once more.
+        let record = event("a", Source::Kazoo, &long, 5);
+        let twice = |records_twice: bool, record: &Arc<Event>| {
+            let mut index = Duplicates::new(runs.view(), runs.until(), again.aside(again.latest()));
+            index.records_twice = records_twice;
+            index.note(&[1; 32], DUPLICATE_WINDOW, Offset(4), record).expect("noted")
+        };
+        let repeat = Noted::RepeatOf(long.as_str().into());
+        assert_eq!((twice(true, &record), twice(false, &record)), (Noted::SameRecord, repeat.clone()));
+        let sent_twice = Arc::new(Event { structured: true, ..(*record).clone() });
+        assert_eq!(twice(true, &sent_twice), repeat);
+    }
+
+    #[test]
+    fn a_record_that_the_log_has_twice_counts_once_and_its_repeats_still_do() {
+        let mut index = index();
+        index.records_twice = true;
+        let mut note = |offset, id: &str, received| {
+            let event = event("a", Source::Planfix, id, received);
+            index.note(&PRINT, DUPLICATE_WINDOW, Offset(offset), &event).expect("noted")
+        };
+        assert_eq!(note(0, "first", 5), Noted::First);
+        assert_eq!(note(1, "second", 6), Noted::RepeatOf("first".into()));
+        assert_eq!(note(2, "first", 5), Noted::SameRecord);
+        assert_eq!(note(3, "second", 6), Noted::SameRecord);
+        assert_eq!(note(4, "third", 7), Noted::RepeatOf("first".into()));
+        assert_eq!(index.order.len(), 3, "what is there already is not kept again");
     }
 }

@@ -259,6 +259,8 @@ impl Inner {
         let (last, tail) = (fresh.last, before.tail.view());
         tail.events().filter(|logged| Some(logged.offset) > last).for_each(|logged| fresh.take(self.again(logged)));
         fresh.check()?;
+        // Behind the tail's last message there may be records that the log has twice.
+        fresh.last = fresh.last.max(before.last);
         fresh.call_subscribers = std::mem::take(&mut before.call_subscribers);
         fresh.recording_subscribers = std::mem::take(&mut before.recording_subscribers);
         self.tail_bytes.store(fresh.tail.bytes(), Ordering::Relaxed);

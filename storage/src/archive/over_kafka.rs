@@ -14,7 +14,7 @@ use super::toy::Toy;
 use super::{Archive, ArchiveConfig, Message};
 use crate::bucket::Bucket;
 use crate::error::Error;
-use crate::event::{Offset, Source};
+use crate::event::{Event, Offset, Source, new_event_id};
 use crate::keys::{Keys, NewKey};
 use crate::lake::Right;
 use crate::links::Links;
@@ -62,8 +62,13 @@ async fn open_as(directory: &Path, cluster: &Cluster, bucket: Option<&Bucket>, l
     Archive::open(config, Arc::new(Toy)).await
 }
 
+/// Each with an id of its own, also what a sender repeats.
 fn messages(from: u64, count: u64) -> Vec<Message> {
-    (from..from + count).map(|number| message(number, 0)).collect()
+    let fresh = |message: Message| {
+        let event = Event { id: new_event_id(), ..(*message.event).clone() };
+        Message { event: Arc::new(event), ..message }
+    };
+    (from..from + count).map(|number| fresh(message(number, 0))).collect()
 }
 
 /// Rows of `events`, and a hash of calls.
@@ -114,6 +119,38 @@ async fn what_is_acknowledged_is_there_after_folds_and_crashes() {
         assert_eq!(duplicates, [false, false, true]);
         archive.close().await.expect("closed");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_the_topic_has_twice_is_there_once() {
+    let (cluster, bucket) = (cluster(), Bucket::in_memory());
+    let directories = [(); 2].map(|()| tempfile::tempdir().expect("temporary directory"));
+    let leads = open(directories[0].path(), &cluster, Some(&bucket)).await.expect("opens");
+    let follows = open_as(directories[1].path(), &cluster, Some(&bucket), false).await.expect("opens");
+    let sent = messages(0, 20);
+    leads.append(sent[..10].to_vec()).await.expect("acknowledged");
+    // As the producer does that sends again what it thinks was lost: in the tail, of what is folded, at the very end.
+    let before = seen(&leads).await;
+    leads.append(sent[5..10].to_vec()).await.expect("acknowledged");
+    assert_eq!(seen(&leads).await, before);
+    leads.flush().await.expect("folded");
+    leads.append(sent.clone()).await.expect("acknowledged");
+    let receipts = leads.append(sent[3..6].to_vec()).await.expect("acknowledged");
+    let (rows, calls) = seen(&leads).await;
+    assert_eq!((rows, receipts[2].offset), (20, Offset(37)));
+    assert!(follows.wait_for(Offset(37), Duration::from_secs(5)).await, "it follows");
+    assert_eq!(seen(&follows).await, (rows, calls.clone()));
+    leads.flush().await.expect("folded");
+    assert_eq!((leads.status().folded, seen(&leads).await), (Some(Offset(37)), (rows, calls.clone())));
+    leads.rebuild().await.expect("rebuilt");
+    assert_eq!(seen(&leads).await, (rows, calls.clone()));
+    follows.close().await.expect("closed");
+    kill(leads).await;
+    let leads = reopen(directories[0].path(), &cluster, Some(&bucket)).await;
+    assert_eq!(seen(&leads).await, (rows, calls.clone()));
+    leads.append(sent[..3].to_vec()).await.expect("acknowledged");
+    assert_eq!(seen(&leads).await, (rows, calls));
+    leads.close().await.expect("closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -78,7 +78,8 @@ pub(super) async fn restore(
             (keyer, calls.watermark)
         }
     };
-    let duplicates = Duplicates::new(tables.fingerprints.view(), tables.fingerprints.until(), aside);
+    let mut duplicates = Duplicates::new(tables.fingerprints.view(), tables.fingerprints.until(), aside);
+    duplicates.records_twice = config.kafka.is_some();
     let after = keyed.min(calls.watermark).min(recordings.watermark);
     // Of projections that are about to be made again nothing counts.
     let projected = calls.watermark.max(recordings.watermark).filter(|_| !config.ignore_projections);
@@ -221,7 +222,8 @@ pub(super) async fn restore_keyer(
 }
 
 /// Takes in again what some table has and something else lacks: from `events` what the log no longer has, the rest from
-/// the log. Then the indexes have all home days.
+/// the log. What came from brokers is all taken from `events`, which has each record once. Then the indexes have all
+/// home days.
 pub(super) async fn catch_up(
     session: &SessionContext,
     restored: &mut Restored,
@@ -231,7 +233,8 @@ pub(super) async fn catch_up(
 ) -> Result<(), Error> {
     let Restored { sequencer, after } = restored;
     let Some(last) = sequencer.last else { return Ok(()) };
-    let first = log.bounds().first;
+    let in_events = sequencer.events_watermark.filter(|_| sequencer.duplicates.records_twice);
+    let first = log.bounds().first.max(Offset(in_events.map_or(0, |offset| offset.0 + 1)));
     let mut next = Offset(after.map_or(0, |offset| offset.0 + 1));
     if next < first {
         let events = Arc::clone(&sequencer.events);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Message;
 use super::arrivals::Announcer;
-use super::duplicates::Duplicates;
+use super::duplicates::{Duplicates, Noted};
 use super::keyer::Keyer;
 use super::projection::Projection;
 use super::tail::Tail;
@@ -149,7 +149,14 @@ impl Sequencer {
     fn message(&mut self, offset: Offset, event: Arc<Event>, mut decoded: Decoded) -> Result<bool, Error> {
         let mut duplicate_of = None;
         if self.duplicates.is_behind(offset) {
-            duplicate_of = self.duplicates.note(&decoded.fingerprint, decoded.window, offset, &event)?;
+            match self.duplicates.note(&decoded.fingerprint, decoded.window, offset, &event)? {
+                Noted::First => {}
+                Noted::RepeatOf(original) => duplicate_of = Some(original),
+                Noted::SameRecord => {
+                    self.pass(offset);
+                    return Ok(true);
+                }
+            }
         } else {
             self.duplicates.pass((offset, event.received_at, event.id.as_str()));
         }
@@ -162,6 +169,13 @@ impl Sequencer {
         }
         self.last = self.last.max(Some(offset));
         Ok(duplicate)
+    }
+
+    /// A record that the log has already: no row and no fold is to know of it.
+    fn pass(&mut self, offset: Offset) {
+        metrics::counter!("trunklog_log_repeats_total").increment(1);
+        self.keyed = self.keyed.max(Some(offset));
+        self.last = self.last.max(Some(offset));
     }
 
     /// Merges what the message says, which is taken out of it, and tells those who want to know, if they are to be told.

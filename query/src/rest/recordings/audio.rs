@@ -6,7 +6,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, LOCATION, VARY};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use trunklog_storage::event::Source;
 
@@ -115,8 +115,12 @@ async fn as_stored(state: &QueryState, found: &Found, parts: &Parts) -> Result<R
     Ok(serve(&stored, &entity, &parts.method, &parts.headers))
 }
 
-/// Sends the client to the bucket, if the configuration says so: the bytes then do not pass through us.
+/// Sends the client to the bucket, if the configuration says so: the bytes then do not pass through us. The address is
+/// signed for GET; HEAD is answered here.
 async fn redirected(state: &QueryState, found: &Found, parts: &Parts) -> Result<Option<Response>, Problem> {
+    if parts.method == Method::HEAD {
+        return Ok(None);
+    }
     let Some(address) = found.elsewhere(state).await? else { return Ok(None) };
     if let Some(response) = found.entity().decided(&parts.method, &parts.headers) {
         return Ok(Some(response));

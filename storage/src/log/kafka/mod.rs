@@ -25,7 +25,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -44,6 +44,8 @@ use context::Context;
 
 /// So many records are handed on at once.
 const PUBLISHED_AT_ONCE: usize = 1000;
+/// Bytes of a message that is produced; a topic that is made here takes a little more.
+const LARGEST: u64 = 15 << 20;
 /// The follower looks at whether it is to end this often.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -118,7 +120,7 @@ impl KafkaConfig {
         client
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("message.max.bytes", "15728640")
+            .set("message.max.bytes", LARGEST.to_string())
             .set("message.timeout.ms", self.message_timeout.as_millis().to_string())
             .set("queue.buffering.max.messages", self.queue_limit.to_string());
         client
@@ -174,6 +176,8 @@ pub struct KafkaLog {
     queueing: Mutex<()>,
     reader: Mutex<Consumer>,
     follower: Mutex<Option<JoinHandle<()>>>,
+    /// Bytes of a message that the topic takes, with its envelope.
+    largest: u64,
     _lock: File,
 }
 
@@ -186,15 +190,12 @@ impl KafkaLog {
         let wrong = |error| Error::Config(format!("the settings of Kafka: {error}"));
         let producer: FutureProducer<Context> = config.producer().create_with_context(Context).map_err(wrong)?;
         let (partitions, reader) = asked(Consumer::new(&config)?, Consumer::partitions).await?;
-        let (partitions, reader) = match partitions {
+        let ((partitions, reader), largest) = match partitions {
             0 => {
                 topic::make(&config).await?;
-                asked(reader, Consumer::partitions_once_made).await?
+                (asked(reader, Consumer::partitions_once_made).await?, LARGEST)
             }
-            partitions => {
-                topic::check(&config).await?;
-                (partitions, reader)
-            }
+            partitions => ((partitions, reader), topic::check(&config).await?),
         };
         if partitions != config.partitions {
             let (topic, wanted) = (&config.topic, config.partitions);
@@ -217,6 +218,7 @@ impl KafkaLog {
             queueing: Mutex::default(),
             reader: Mutex::new(reader),
             follower: Mutex::default(),
+            largest,
             _lock: lock,
         })
     }
@@ -247,12 +249,14 @@ impl KafkaLog {
 
     /// After a fatal error the producer takes nothing more.
     fn failed(&self, what: &str, error: &KafkaError) -> Error {
-        match self.producer.client().fatal_error() {
-            Some((_, reason)) => {
+        match (self.producer.client().fatal_error(), error.rdkafka_error_code()) {
+            (Some((_, reason)), _) => {
                 self.shared.poison(reason.clone());
                 Error::Poisoned(reason)
             }
-            None => unavailable(what, error),
+            // However often it is sent.
+            (None, Some(RDKafkaErrorCode::MessageSizeTooLarge)) => Error::TooLarge(self.largest),
+            (None, _) => unavailable(what, error),
         }
     }
 
@@ -297,6 +301,7 @@ impl Log for KafkaLog {
         if self.shared.ending.load(Ordering::SeqCst) {
             return Err(Error::Closed);
         }
+        let started = Instant::now();
         let deliveries = self.queue(&batch.records)?;
         let mut offsets = Offsets::with_capacity(deliveries.len());
         for delivery in deliveries {
@@ -306,6 +311,7 @@ impl Log for KafkaLog {
                 Err(_) => return Err(Error::Closed),
             }
         }
+        metrics::histogram!("trunklog_log_append_seconds").record(started.elapsed().as_secs_f64());
         let follows = self.follower.lock().is_some();
         if let Some(last) = offsets.iter().max().filter(|_| follows) {
             self.followed(*last).await?;

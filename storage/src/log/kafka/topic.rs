@@ -6,7 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::context::Context;
-use super::{KafkaConfig, unavailable};
+use super::{KafkaConfig, LARGEST, unavailable};
 use crate::error::Error;
 
 /// A request about the topic may take so long.
@@ -52,11 +52,12 @@ pub(super) async fn make(config: &KafkaConfig) -> Result<(), Error> {
     }
 }
 
-/// Looks at the settings of a topic that is there. Brokers that do not tell are believed, and that is logged.
+/// Looks at the settings of a topic that is there; gives the bytes of a message that it takes. Brokers that do not tell
+/// are believed, and that is logged.
 ///
 /// # Errors
 /// `Config`, naming the setting of the topic under which messages would be lost.
-pub(super) async fn check(config: &KafkaConfig) -> Result<(), Error> {
+pub(super) async fn check(config: &KafkaConfig) -> Result<u64, Error> {
     let (admin, options) = admin(config)?;
     let resource = ResourceSpecifier::Topic(&config.topic);
     let described = admin.describe_configs([&resource], &options).await;
@@ -65,11 +66,18 @@ pub(super) async fn check(config: &KafkaConfig) -> Result<(), Error> {
         other => {
             let reason = other.map(|result| format!("{result:?}")).unwrap_or_else(|error| error.to_string());
             tracing::warn!(topic = config.topic, reason, "the settings of the topic cannot be looked at");
-            return Ok(());
+            return Ok(LARGEST);
         }
     };
     let value = |name: &str| entries.iter().find(|entry| entry.name == name).and_then(|entry| entry.value.as_deref());
-    verdict(config, value)
+    verdict(config, value)?;
+    let largest = value("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(LARGEST);
+    if largest < LARGEST {
+        let topic = &config.topic;
+        let advice = "longer messages will be refused (413); set `max.message.bytes` of the topic to 16777216";
+        tracing::warn!(topic, "the topic takes messages of at most {largest} bytes, with their envelope: {advice}");
+    }
+    Ok(largest.min(LARGEST))
 }
 
 /// Says which setting would lose messages.
