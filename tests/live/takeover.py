@@ -113,6 +113,21 @@ def take_over(leading, other, how, admin):
     return taken
 
 
+def share_settings(one, other, admin):
+    """What is put on one node is in force on all, and commands without a server know it."""
+    settings = b'[tenants.of-all]\ntime_zone = "Asia/Tokyo"\n'
+    one.ask("PUT", "/v1/admin/settings", key=admin, body=settings)
+    other.until(lambda: other.ask("GET", "/v1/admin/settings", key=admin) == settings, "until it has the settings")
+    end([other])
+    shown = other.run("config")
+    assert 'tenants.of-all.time_zone = "Asia/Tokyo"  # config/settings.toml' in shown, shown
+    for method, path in (("POST", "handover?partition=9"), ("GET", "settings?which=all"), ("PUT", "settings?which=all")):
+        try:
+            raise AssertionError(f"{method} {path}: {one.ask(method, f'/v1/admin/{path}', key=admin, body=b'')}")
+        except OSError as refused:
+            assert refused.code == 400, f"{method} {path}: {refused}"
+
+
 def check(root):
     config = shared_config(root, 'fold.interval = "500ms"')
     leading, other = nodes = [Node(root, name, config) for name in ("one", "two")]
@@ -147,6 +162,7 @@ def check(root):
         leading.run("rebuild")
         again = re.findall(r"[0-9a-f]{64}", leading.run("verify", "--hash"))
         assert again == hashes[0], f"a rebuild gives other rows: {hashes[0]}, {again}"
+        share_settings(leading, other, admin)
     finally:
         end(nodes)
     waited = ", ".join(f"{how} {len(taken)} times, {max(taken):.1f} s at most" for how, taken in times.items())

@@ -13,7 +13,7 @@ mod verify;
 use crate::cli::{Cli, Command, Place};
 use crate::config::Checked;
 use crate::error::Error;
-use crate::server::{self, runtimes, shared_settings};
+use crate::server::{self, runtimes, shared_settings, socket};
 use crate::{logging, simulate};
 
 /// Does what was asked.
@@ -38,7 +38,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Flush(remote) => with_config(&place, async |config| flush::run(&remote, config).await),
         Command::Rebuild(remote) => {
             wait(async {
-                let (mut config, ..) = shared_settings::load(&place.overrides()).await?;
+                let mut config = loaded(&place).await?;
                 // Without a running server the calls are not even read first: they may be what is damaged.
                 config.archive.ignore_projections = true;
                 rebuild::run(&remote, &config).await
@@ -58,10 +58,17 @@ fn use_ring() {
 }
 
 fn with_config(place: &Place, command: impl AsyncFnOnce(&Checked) -> Result<(), Error>) -> Result<(), Error> {
-    wait(async {
-        let (config, ..) = shared_settings::load(&place.overrides()).await?;
-        command(&config).await
-    })
+    wait(async { command(&loaded(place).await?).await })
+}
+
+/// The configuration. A server that runs here knows what nodes share; else this process must.
+async fn loaded(place: &Place) -> Result<Checked, Error> {
+    let overrides = place.overrides();
+    let config = overrides.load()?;
+    if socket::find(&config.data_dir).await.is_some() {
+        return Ok(config);
+    }
+    Ok(shared_settings::load(&overrides).await?.0)
 }
 
 fn wait(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {

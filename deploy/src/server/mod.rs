@@ -179,7 +179,7 @@ fn check(config: &Checked) -> Result<(), Error> {
 }
 
 async fn serve(overrides: &Overrides, with_demo: bool, background: &Background) -> Result<(), Error> {
-    let (config, overrides, shared) = shared_settings::load(overrides).await?;
+    let (config, overrides, shared) = shared_settings::load_patiently(overrides).await?;
     let handle = metrics::start();
     // Before the archive, so that a taken address costs no recovery; nobody is answered before it is open.
     let network = listener::bind(config.listen).map_err(Error::io(format!("listening on {}", config.listen)))?;

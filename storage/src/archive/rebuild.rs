@@ -105,10 +105,10 @@ impl Inner {
         let scratch = &S::lane(again).table;
         let (provider, rows) = (scratch.provider().await?, scratch.rows_by_partition().await?);
         let table = &mut S::lane(tables).table;
-        let mut files = Vec::new();
+        let (session, mut files) = (lake::in_one_partition(&self.session, None), Vec::new());
         let days: BTreeSet<&String> = rows.keys().map(|(day, _)| day).collect();
         for day in days {
-            let frame = self.session.read_table(Arc::clone(&provider))?;
+            let frame = session.read_table(Arc::clone(&provider))?;
             let frame = frame.filter(col("day").eq(lit(day)).and(lake::read::is_whole()))?;
             let order = ["tenant", S::TIME, S::ID].map(|column| ident(column).sort(true, false)).to_vec();
             let written = async {
@@ -196,4 +196,47 @@ struct Again {
 fn renew<S: crate::rows::State>(projection: &mut Projection<S>, fresh: Projection<S>) {
     let history = std::mem::take(&mut projection.history);
     *projection = Projection { history, ..fresh };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::toy::{HOUR, NOON, Toy};
+    use crate::archive::{ArchiveConfig, Message};
+    use crate::event::{Micros, Source, new_event_id};
+    use crate::recording::message;
+
+    const CALLS: Micros = 40_000;
+
+    /// One message a call, within two hours; half of them end theirs.
+    fn of_call(number: Micros) -> Message {
+        let at = NOON + number * (2 * HOUR / CALLS);
+        let what = if number % 2 == 0 { "start" } else { "end" };
+        let mut event = message::event("acme", "toy", None, &());
+        (event.id, event.source, event.received_at) = (new_event_id(), Source::Placetel, at);
+        event.payload = format!("call-{number}|{what}|{at}").into_bytes().into();
+        Message::new(event, &Toy)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rows_that_do_not_fit_into_memory_are_sorted_all_the_same() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let config = ArchiveConfig {
+            min_free_bytes: 0,
+            sort_bytes: 8 << 20,
+            fold_interval: std::time::Duration::from_secs(3600),
+            ..ArchiveConfig::new(directory.path())
+        };
+        let archive = Archive::open(config, Arc::new(Toy)).await.expect("opens");
+        for first in (0..CALLS).step_by(2000) {
+            archive.append((first..first + 2000).map(of_call).collect()).await.expect("acknowledged");
+        }
+        archive.flush().await.expect("folded");
+        let before = archive.hash(&archive.snapshot().await.expect("a snapshot")).await.expect("hashed");
+        let report = archive.rebuild().await.expect("rebuilt");
+        assert_eq!(report.calls, CALLS.cast_unsigned());
+        let after = archive.hash(&archive.snapshot().await.expect("a snapshot")).await.expect("hashed");
+        assert_eq!(format!("{before:?}"), format!("{after:?}"));
+        archive.close().await.expect("closed");
+    }
 }

@@ -195,6 +195,9 @@ async fn calls_are_listed_filtered_sorted_and_paged() {
     assert_eq!(listed, &json!(sql), "an item has every column, as SQL shows it");
     assert_eq!(bench.list("state=closed&disposition=missed").await["items"].as_array().map(Vec::len), Some(5));
     assert_eq!(bench.list("source=kazoo").await["items"], json!([]));
+    let either = bench.list("number=022129190001&number=022129190003&sort=call_key").await;
+    let keys: Vec<_> = either["items"].as_array().unwrap().iter().map(|item| item["call_key"].clone()).collect();
+    assert_eq!(keys, [json!("c1"), json!("c3")], "several values of a filter are alternatives");
 
     // Pages of one cursor are one snapshot: what arrives meanwhile is not on them.
     let mut keys = Vec::new();
@@ -237,6 +240,7 @@ async fn one_call_has_its_timeline() {
     let events = bench.server.get(&format!("{path}/events"), &bench.query).await.expect(200).json();
     let kinds: Vec<_> = events["items"].as_array().unwrap().iter().map(|item| item["type"].clone()).collect();
     assert_eq!(kinds, [json!("placetel.IncomingCall"), json!("placetel.HungUp")]);
+    assert_eq!(events.get("next_cursor"), Some(&Value::Null), "{events}");
     bench.server.get("/v1/calls/00000000000000000000000000000000", &bench.query).await.expect_problem(404);
     bench.server.get(&path, "tlk_wrong").await.expect_problem(401);
 }
