@@ -47,7 +47,10 @@ def check(config, tables):
         calls = size("TRUNKLOG_SPARK_CALLS", 800)
         arguments = ["--calls", calls, "--rate", 500, "--seed", 4, "--duplicates", "0.02", "--late", "0.05"]
         sending = server.simulate(ingest, *arguments)
-        time.sleep(1)
+        # Those that come late do so after a first fold.
+        while server.sql(query, "SELECT count(*) AS messages FROM events")["rows"] == [[0]]:
+            assert sending.poll() is None, "nothing was sent"
+            time.sleep(0.2)
         server.flush()
         wait(sending, 600, "the simulation")
         server.flush()
