@@ -116,10 +116,10 @@ impl Inbound {
             subject: None,
             structured: false,
             method: Some(self.method.as_str().into()),
-            path: Some(self.path.clone()),
-            query: self.query.clone(),
+            path: Some(self.path.as_str().into()),
+            query: self.query.as_deref().map(Into::into),
             headers: self.headers.clone(),
-            content_type: self.content_type.clone(),
+            content_type: self.content_type.as_deref().map(Into::into),
             error: None,
             payload,
         }
@@ -287,7 +287,7 @@ pub fn is_kept_header(name: &str) -> bool {
 
 fn kept_headers(headers: &HeaderMap, secrets: &Secrets) -> Headers {
     let kept = KEPT_HEADERS.iter().filter_map(|name| Some((*name, headers.get(*name)?)));
-    kept.map(|(name, value)| (name.into(), secrets.redact_text(&header_text(value)))).collect()
+    kept.map(|(name, value)| (name.into(), secrets.redact_text(&header_text(value)).into())).collect()
 }
 
 /// Decodes the events, appends them, and gives the receipts.

@@ -73,11 +73,29 @@ impl Form<'static> {
 impl<'a> Form<'a> {
     /// Decodes a query or a form body: `+` is a space, percent-encoding and UTF-8 must be right.
     pub fn parse(text: &'a [u8]) -> Result<Self, FormError> {
-        let count = text.iter().filter(|byte| **byte == b'=').count();
+        let text = std::str::from_utf8(text).map_err(|_| FormError::Utf8)?;
+        let count = text.bytes().filter(|byte| *byte == b'=').count();
         let mut pairs = Vec::with_capacity(count.min(MOST_RESERVED));
-        for part in text.split(|byte| *byte == b'&').filter(|part| !part.is_empty()) {
-            let (name, value) = split_pair(part);
-            pairs.push((decode(name)?, decode(value)?));
+        // Names and values are short: to look at each byte is faster than to search for the next one that matters.
+        let (mut name, mut begun, mut is_plain) = (None, 0, true);
+        for (at, byte) in text.bytes().chain([b'&']).enumerate() {
+            match byte {
+                b'=' if name.is_none() => {
+                    name = Some(decoded(&text[begun..at], is_plain)?);
+                    (begun, is_plain) = (at + 1, true);
+                }
+                b'&' => {
+                    let value = decoded(&text[begun..at], is_plain)?;
+                    match name.take() {
+                        Some(name) => pairs.push((name, value)),
+                        None if value.is_empty() => {}
+                        None => pairs.push((value, Text::Borrowed(""))),
+                    }
+                    (begun, is_plain) = (at + 1, true);
+                }
+                b'+' | b'%' => is_plain = false,
+                _ => {}
+            }
         }
         Ok(Form { pairs })
     }
@@ -149,11 +167,17 @@ fn split_pair(part: &[u8]) -> (&[u8], &[u8]) {
 
 /// Decodes `+` and percent-encoding, strictly.
 pub fn decode(text: &[u8]) -> Result<Cow<'_, str>, FormError> {
-    if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
-        return std::str::from_utf8(text).map(Cow::Borrowed).map_err(|_| FormError::Utf8);
+    let is_plain = !text.iter().any(|byte| matches!(byte, b'+' | b'%'));
+    decoded(std::str::from_utf8(text).map_err(|_| FormError::Utf8)?, is_plain)
+}
+
+/// `is_plain`: it has neither `+` nor `%`.
+fn decoded(text: &str, is_plain: bool) -> Result<Cow<'_, str>, FormError> {
+    if is_plain {
+        return Ok(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_bytes();
     while let [byte, tail @ ..] = rest {
         rest = tail;
         match byte {

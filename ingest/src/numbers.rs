@@ -2,8 +2,10 @@
 //! more tolerant than its parser, which refuses what is plausible but not assigned.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
+use ahash::RandomState;
+use compact_str::CompactString;
+use parking_lot::RwLock;
 use phonenumber::Metadata;
 use phonenumber::metadata::DATABASE;
 
@@ -13,15 +15,18 @@ const SHORT_DIGITS: usize = 5;
 const MAX_DIGITS: usize = 15;
 /// The shortest with a calling code.
 const MIN_DIGITS: usize = 7;
-/// When so many numbers are remembered, remembering starts anew.
+/// When so many numbers of a country are remembered, remembering starts anew.
 const CACHE_LIMIT: usize = 50_000;
 /// Longer texts are no numbers.
 const MAX_TEXT: usize = 64;
 
+/// Those that were asked for in one country, or in none.
+type Known = HashMap<CompactString, Option<CompactString>, RandomState>;
+
 /// Normalises numbers and remembers the results: the metadata's regular expressions are slow.
 #[derive(Debug, Default)]
 pub struct Numbers {
-    known: Mutex<HashMap<String, Option<String>>>,
+    known: RwLock<HashMap<CompactString, Known, RandomState>>,
 }
 
 impl Numbers {
@@ -30,16 +35,17 @@ impl Numbers {
         if number.len() > MAX_TEXT {
             return None;
         }
-        let key = format!("{} {number}", country.unwrap_or_default());
-        if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return known.clone();
+        let place = country.unwrap_or_default();
+        if let Some(found) = self.known.read().get(place).and_then(|known| known.get(number)) {
+            return found.as_ref().map(CompactString::to_string);
         }
         let found = normalise(country, number);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut countries = self.known.write();
+        let known = countries.entry(place.into()).or_default();
         if known.len() >= CACHE_LIMIT {
             known.clear();
         }
-        known.insert(key, found.clone());
+        known.insert(number.into(), found.as_deref().map(CompactString::from));
         found
     }
 }
@@ -90,7 +96,8 @@ fn international_number(digits: &str) -> Option<String> {
     let known = (1..=3).filter_map(|length| digits.split_at_checked(length)).find_map(|(code, national)| {
         let countries = DATABASE.by_code(&code.parse::<u16>().ok()?)?;
         let main = countries.iter().find(|country| country.is_main_country_for_code()).or(countries.first())?;
-        let complete = is_whole(main, national);
+        let may_have_prefix = main.national_prefix().is_some_and(|prefix| national.starts_with(prefix));
+        let complete = !may_have_prefix || is_whole(main, national);
         Some((code, if complete { national } else { without_prefix(main, national) }))
     });
     // A calling code that the metadata does not know is still a number.

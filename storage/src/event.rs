@@ -1,5 +1,7 @@
 //! The event envelope: one message as a telephone system sent it, and the names it goes by. No I/O.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use compact_str::CompactString;
@@ -71,7 +73,7 @@ impl std::fmt::Display for Source {
 }
 
 /// The headers of a message that are kept, by their names in lower case.
-pub type Headers = SortedMap<CompactString, String>;
+pub type Headers = SortedMap<CompactString, CompactString>;
 
 /// One message, verbatim but for the secret that authenticated it (replaced by `REDACTED` before it gets here).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,16 +100,16 @@ pub struct Event {
     pub method: Option<CompactString>,
     /// Path of the request, percent-encoded as sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    pub path: Option<CompactString>,
     /// Query of the request without `?`, percent-encoded as sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub query: Option<String>,
+    pub query: Option<CompactString>,
     /// Selected request headers, names in lower case; no secrets, no signatures.
     #[serde(default, skip_serializing_if = "SortedMap::is_empty")]
     pub headers: Headers,
     /// Content type of the payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_type: Option<String>,
+    pub content_type: Option<CompactString>,
     /// Why ingest itself could not take the message apart (a report body that cannot be split); decoding adds its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -140,11 +142,22 @@ pub fn parse_time(text: &str) -> Option<Micros> {
 
 /// Our id of a call: the first 128 bits of SHA-256 over tenant, source and the source's key, in hex.
 pub fn call_id(tenant: &str, source: Source, key: &str) -> String {
+    hex_digits(&call_hash(tenant, source, key), &mut [0; 32]).to_owned()
+}
+
+/// The same, to be shared.
+pub(crate) fn shared_call_id(tenant: &str, source: Source, key: &str) -> Arc<str> {
+    hex_digits(&call_hash(tenant, source, key), &mut [0; 32]).into()
+}
+
+fn call_hash(tenant: &str, source: Source, key: &str) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in [tenant, "\0", source.as_str(), "\0", key] {
         hash.update(part.as_bytes());
     }
-    hex(&hash.finalize()[..16])
+    let mut first = [0; 16];
+    first.copy_from_slice(&hash.finalize()[..16]);
+    first
 }
 
 /// Lower-case hex.
@@ -156,9 +169,17 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Adds the bytes in lower-case hex.
 pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    let mut digits = [0; 64];
+    for bytes in bytes.chunks(digits.len() / 2) {
+        text.push_str(hex_digits(bytes, &mut digits));
     }
+}
+
+/// Of at most half as many bytes as there is room for digits.
+fn hex_digits<'a>(bytes: &[u8], digits: &'a mut [u8]) -> &'a str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    std::str::from_utf8(&digits[..2 * bytes.len()]).unwrap_or_default()
 }

@@ -18,7 +18,7 @@ pub const SHORT_WINDOW: Micros = 2_000_000;
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallRef {
     /// The key stands in the message.
-    Key(String),
+    Key(Arc<str>),
     /// VOIspeed user events without any id: the open call of this extension and number, else a new one.
     Open {
         /// Extension.
@@ -51,7 +51,7 @@ pub struct Decoded {
     /// The time that the message itself carries.
     pub occurred_at: Option<Micros>,
     /// The source's call id, if the message names one.
-    pub call_key: Option<String>,
+    pub call_key: Option<Arc<str>>,
     /// SHA-256 of the idempotency key (within tenant and source).
     pub fingerprint: [u8; 32],
     /// Two messages of one fingerprint are the same delivery if they lie at most this far apart.
@@ -80,6 +80,13 @@ impl Decoded {
             recording: None,
             error: None,
         }
+    }
+
+    /// Says so much about the call of this key, which the message names.
+    pub fn about(&mut self, key: impl Into<Arc<str>>, state: impl Into<Arc<CallState>>) {
+        let key = key.into();
+        self.call_key = Some(Arc::clone(&key));
+        self.fact = Some((CallRef::Key(key), state.into()));
     }
 
     /// A message that could not be understood; it is its own idempotency key.

@@ -88,8 +88,17 @@ impl<K, V> SortedMap<K, V> {
 }
 
 impl<K: Ord, V> SortedMap<K, V> {
+    /// Makes room for so many entries of a map that will not get more, or for fewer.
+    pub fn reserve(&mut self, entries: usize) {
+        self.0.reserve_exact(entries.min(MOST_RESERVED));
+    }
+
     /// Sets the value of a key; gives the one of before.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        if self.0.last().is_none_or(|(last, _)| *last < key) {
+            self.insert_at(self.0.len(), (key, value));
+            return None;
+        }
         match self.find(&key) {
             Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
             Err(at) => {

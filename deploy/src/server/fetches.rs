@@ -81,9 +81,9 @@ fn message(batch: &RecordBatch, row: usize) -> Option<Event> {
         structured: false,
         method: None,
         path: None,
-        query: text(batch, "query", row),
+        query: text(batch, "query", row).map(Into::into),
         headers: Default::default(),
-        content_type: text(batch, "content_type", row),
+        content_type: text(batch, "content_type", row).map(Into::into),
         error: None,
         payload: payload(batch, row)?,
     })

@@ -14,6 +14,7 @@ mod keys;
 mod listener;
 mod metrics;
 mod parameters;
+mod patience;
 mod problem;
 mod recorded;
 mod routes;
@@ -46,6 +47,7 @@ use crate::error::Error;
 use crate::output;
 use duties::Duties;
 pub use keys::shown as shown_key;
+use patience::patiently;
 use problem::Problem;
 use runtimes::Background;
 
@@ -92,12 +94,16 @@ impl Opened {
         // After the archive: whoever has the log's lock may empty the folder of unfinished uploads.
         let media = Media::open(config.media.clone())?;
         let shared = config.archive.bucket.as_ref().filter(|_| config.archive.is_shared());
-        let (keys, links) = match shared {
-            Some(bucket) => {
-                (Keys::shared(bucket, &config.data_dir).await?, Links::shared(bucket, &config.data_dir).await?)
-            }
-            None => (Keys::open(&config.data_dir)?, Links::open(&config.data_dir)?),
-        };
+        let (keys, links) = patiently(async || {
+            let opened = match shared {
+                Some(bucket) => {
+                    (Keys::shared(bucket, &config.data_dir).await?, Links::shared(bucket, &config.data_dir).await?)
+                }
+                None => (Keys::open(&config.data_dir)?, Links::open(&config.data_dir)?),
+            };
+            Ok(opened)
+        })
+        .await?;
         let engine = Arc::new(QueryEngine::new(archive.clone(), config.query.clone(), workers));
         let fetcher = FetchQueue::start(archive.clone(), media.clone(), settings.clone(), background.clone());
         let for_links = settings.clone();
@@ -179,7 +185,7 @@ fn check(config: &Checked) -> Result<(), Error> {
 }
 
 async fn serve(overrides: &Overrides, with_demo: bool, background: &Background) -> Result<(), Error> {
-    let (config, overrides, shared) = shared_settings::load_patiently(overrides).await?;
+    let (config, overrides, shared) = patiently(|| shared_settings::load(overrides)).await?;
     let handle = metrics::start();
     // Before the archive, so that a taken address costs no recovery; nobody is answered before it is open.
     let network = listener::bind(config.listen).map_err(Error::io(format!("listening on {}", config.listen)))?;

@@ -2,7 +2,7 @@
 //! them on one node has them in force on all within seconds.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{RawQuery, State};
@@ -22,8 +22,6 @@ use crate::error::Error;
 const LARGEST: usize = 2 << 20;
 /// How often each node looks for changes.
 const LOOK: Duration = Duration::from_secs(1);
-/// A start waits for a bucket that is away, as the archive does.
-const WAIT_FOR_SERVERS: Duration = Duration::from_secs(120);
 
 /// The settings in the bucket, as they were last seen.
 #[derive(Default)]
@@ -67,20 +65,6 @@ pub async fn load(overrides: &Overrides) -> Result<(Checked, Overrides, Shared),
     let (shared, text) = Shared::read(bucket).await?;
     let overrides = Overrides { shared: text, ..overrides.clone() };
     Ok((overrides.load()?, overrides, shared))
-}
-
-/// As [`load`], when the bucket answers.
-pub async fn load_patiently(overrides: &Overrides) -> Result<(Checked, Overrides, Shared), Error> {
-    let began = Instant::now();
-    loop {
-        match load(overrides).await {
-            Err(Error::Storage(error)) if error.is_outage() && began.elapsed() < WAIT_FOR_SERVERS => {
-                tracing::warn!(%error, "cannot start yet; it will be tried again");
-                tokio::time::sleep(LOOK).await;
-            }
-            loaded => return loaded,
-        }
-    }
 }
 
 /// What is no UTF-8 is refused as TOML.

@@ -8,9 +8,17 @@ fn pairs<'a>(form: &'a Form<'_>) -> Vec<(&'a str, &'a str)> {
 
 #[test]
 fn a_form_is_decoded() {
-    let form = Form::parse(b"event=IncomingCall&from=%2B49+30&K[a][]=x&empty=&bare&&from=2").expect("valid");
-    let expected =
-        [("event", "IncomingCall"), ("from", "+49 30"), ("K[a][]", "x"), ("empty", ""), ("bare", ""), ("from", "2")];
+    let form = Form::parse(b"event=IncomingCall&from=%2B49+30&K[a][]=x&empty=&bare&&from=2&c=d=e&=f&").expect("valid");
+    let expected = [
+        ("event", "IncomingCall"),
+        ("from", "+49 30"),
+        ("K[a][]", "x"),
+        ("empty", ""),
+        ("bare", ""),
+        ("from", "2"),
+        ("c", "d=e"),
+        ("", "f"),
+    ];
     assert_eq!(pairs(&form), expected);
     assert_eq!(form.get("from"), Some("+49 30"));
     assert_eq!(form.all("from").collect::<Vec<_>>(), ["+49 30", "2"]);

@@ -61,7 +61,7 @@ fn redact(event: &mut Event, mut secrets: Secrets, keys: &Keys) {
     event.payload = secrets.redact(&event.payload);
     let texts = event.path.iter_mut().chain(&mut event.query).chain(&mut event.content_type);
     for text in texts.chain(event.headers.values_mut()) {
-        *text = secrets.redact_text(text);
+        *text = secrets.redact_text(text).into();
     }
 }
 

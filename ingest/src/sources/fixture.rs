@@ -1,6 +1,7 @@
 //! Events for the decoders' tests.
 
 use bytes::Bytes;
+use compact_str::format_compact;
 use trunklog_storage::event::{Event, Micros, Source};
 
 /// When the fixtures were received.
@@ -17,10 +18,10 @@ pub fn posted(source: Source, kind: &str, body: &str) -> Event {
         subject: None,
         structured: false,
         method: Some("POST".into()),
-        path: Some(format!("/in/{source}")),
+        path: Some(format_compact!("/in/{source}")),
         query: None,
         headers: Default::default(),
-        content_type: Some("application/x-www-form-urlencoded".to_owned()),
+        content_type: Some("application/x-www-form-urlencoded".into()),
         error: None,
         payload: Bytes::copy_from_slice(body.as_bytes()),
     }

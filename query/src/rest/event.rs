@@ -19,10 +19,10 @@ pub(super) fn message(row: Row<'_>) -> Option<Event> {
         subject: text("call_key"),
         structured: false,
         method: row.text("method").map(Into::into),
-        path: text("path"),
-        query: text("query"),
-        headers: row.map("headers").into_iter().map(|(name, value)| (name.into(), value)).collect(),
-        content_type: text("content_type"),
+        path: row.text("path").map(Into::into),
+        query: row.text("query").map(Into::into),
+        headers: row.map("headers").into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        content_type: row.text("content_type").map(Into::into),
         error: None,
         payload: Bytes::copy_from_slice(row.bytes("payload").unwrap_or_default()),
     })
@@ -36,7 +36,7 @@ pub(super) fn decode(decoder: &dyn Decoder, row: Row<'_>) -> Option<Decoded> {
 /// The decoded message as JSON.
 pub(super) fn to_json(decoded: &Decoded) -> Value {
     let (key, state) = match &decoded.fact {
-        Some((CallRef::Key(key), state)) => (Value::from(key.as_str()), Some(state)),
+        Some((CallRef::Key(key), state)) => (Value::from(&**key), Some(state)),
         Some((CallRef::Open { extension, number, starts, ends }, state)) => {
             (json!({"extension": extension, "number": number, "starts": starts, "ends": ends}), Some(state))
         }

@@ -30,7 +30,9 @@ impl Message {
     pub fn new(mut event: Event, decoder: &dyn Decoder) -> Message {
         let decoded = decode_safely(decoder, &event);
         event.kind.clone_from(&decoded.kind);
-        event.subject.clone_from(&decoded.call_key);
+        if event.subject.as_deref() != decoded.call_key.as_deref() {
+            event.subject = decoded.call_key.as_deref().map(str::to_owned);
+        }
         Message { event: Arc::new(event), decoded }
     }
 }

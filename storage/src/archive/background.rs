@@ -33,22 +33,36 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
         .context("starting background threads")
 }
 
+/// Threads for the folds on the way through a long log, at normal priority: nobody else waits for the processor yet, and
+/// reading, which then runs on the background threads, is to fill the pauses of the folds, not to hold them up.
+pub(super) fn runtime_for_the_start() -> Result<tokio::runtime::Runtime, Error> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name("start").max_blocking_threads(DISK_THREADS).enable_all();
+    builder.build().context("starting threads for the log's tail")
+}
+
 /// Folds by size and age, and compacts after it, until the archive is gone.
 pub(super) async fn run(archive: Weak<Inner>) {
     let (mut looked, mut compaction): (_, Option<JoinHandle<()>>) = (Instant::now(), None);
     loop {
+        // Who waits keeps neither the archive nor its lock.
+        let Some((wake, interval)) =
+            archive.upgrade().map(|inner| (Arc::clone(&inner.wake), inner.config.fold_interval))
+        else {
+            return;
+        };
+        let _ = tokio::time::timeout(interval.min(Duration::from_secs(5)), wake.notified()).await;
         let Some(inner) = archive.upgrade() else { return };
-        let interval = inner.config.fold_interval;
-        {
-            let woken = inner.wake.notified();
-            let _ = tokio::time::timeout(interval.min(Duration::from_secs(5)), woken).await;
-        }
         if inner.closed.load(Ordering::Acquire) {
             return;
         }
         let taken = inner.advance_in_foreground().await;
         if taken.is_err() && inner.sequencer.lock().has_bad_index() {
             inner.forget_indexes().await;
+        }
+        let may_compact = compaction.as_ref().is_none_or(JoinHandle::is_finished);
+        if may_compact && inner.leads() && inner.left_over.swap(false, Ordering::AcqRel) {
+            compaction = Some(tokio::spawn(compact_what_is_due(Arc::clone(&inner))));
         }
         let due = inner.tail_bytes.load(Ordering::Relaxed) >= inner.config.fold_bytes;
         let quiet = looked.elapsed() >= LOOK_FOR_QUIET_DAYS && inner.has_parts();
@@ -74,22 +88,25 @@ pub(super) async fn run(archive: Weak<Inner>) {
 
 /// Beside the folds that follow.
 async fn compact_what_is_due(inner: Arc<Inner>) {
-    if let Err(error) = inner.compact(Scope::Due).await {
-        tracing::error!(%error, "compaction failed; it will be tried again after the next fold");
-        metrics::counter!("trunklog_compaction_errors_total").increment(1);
-    }
+    inner.compact_and_tell(Scope::Due).await;
 }
 
 /// A fold while a long log is read at the start.
-pub(super) async fn fold_on_the_way(inner: Arc<Inner>) {
-    if let Err(error) = inner.fold_and_compact(Scope::Crowded).await {
-        tracing::error!(%error, "folding on the way failed; reading goes on");
+///
+/// # Errors
+/// As of a fold.
+pub(super) async fn fold_on_the_way(inner: Arc<Inner>) -> Result<(), Error> {
+    inner.fold_and_trim().await.inspect_err(|error| {
+        tracing::error!(%error, "folding on the way failed");
         metrics::counter!("trunklog_fold_errors_total").increment(1);
-    }
+    })?;
+    inner.compact_and_tell(Scope::Crowded).await;
+    Ok(())
 }
 
 impl Archive {
-    /// Folds and compacts everything up to now; returns the last offset that is then in the tables.
+    /// Folds and compacts everything up to now; returns the last offset that is then in the tables. Small files are
+    /// joined after it, in the background.
     ///
     /// # Errors
     /// If a table cannot be written; nothing is lost by that.
@@ -97,7 +114,10 @@ impl Archive {
         if let (false, Some(bucket)) = (self.inner.leads(), self.bucket()) {
             return self.ask_for_flush(bucket).await;
         }
-        self.in_background(|inner| async move { inner.fold_and_compact(Scope::Everything).await }).await
+        let until = self.in_background(|inner| async move { inner.fold_and_compact(Scope::Everything).await }).await?;
+        self.inner.left_over.store(true, Ordering::Release);
+        self.inner.wake.notify_one();
+        Ok(until)
     }
 
     /// Folds without compacting: what the end of a process needs.
@@ -165,7 +185,14 @@ impl Inner {
         Ok(until)
     }
 
-    async fn compact(&self, scope: Scope) -> Result<(), Error> {
+    async fn compact_and_tell(&self, scope: Scope) {
+        if let Err(error) = self.compact(scope).await {
+            tracing::error!(%error, "compaction failed; it will be tried again after the next fold");
+            metrics::counter!("trunklog_compaction_errors_total").increment(1);
+        }
+    }
+
+    pub(super) async fn compact(&self, scope: Scope) -> Result<(), Error> {
         self.check_leads()?;
         if self.ignoring.load(Ordering::Acquire) { Ok(()) } else { self.met(self.store.compact(scope).await) }
     }

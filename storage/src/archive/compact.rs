@@ -30,9 +30,9 @@ const QUIET: Duration = Duration::from_secs(3600);
 pub(crate) enum Scope {
     /// What memory cannot hold, and nothing is joined: while a long log is read, which needs memory too.
     Crowded,
-    /// What is due.
+    /// What is due, and small files are joined.
     Due,
-    /// Every day that has parts.
+    /// Every day that has parts. Nothing is joined: somebody waits, and it makes no difference to what is read.
     Everything,
 }
 
@@ -47,7 +47,7 @@ impl Store {
         let _alone = self.compacting.lock().await;
         self.swap_due_days::<CallState>(scope).await?;
         self.swap_due_days::<RecordingState>(scope).await?;
-        if scope != Scope::Crowded {
+        if scope == Scope::Due {
             self.join_states::<CallState>().await?;
             self.join_states::<RecordingState>().await?;
             if self.join_small_files(Order::Along("offset"), events_of).await? {
@@ -132,6 +132,9 @@ impl Store {
     /// many calls with parts, those with the most of them.
     async fn due_days<S: Projected>(&self, tables: &mut Tables, scope: Scope) -> Result<Vec<(String, u64)>, Error> {
         self.settle::<S>(tables).await?;
+        if S::of(&self.sequencer.lock()).parts_since.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut days: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for ((day, tier), rows) in S::lane(tables).table.rows_by_partition().await? {
             let counts = days.entry(day).or_default();

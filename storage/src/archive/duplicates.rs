@@ -5,11 +5,11 @@
 //! and a bulk load of old messages still knows its repeats. Messages that `events` has are in sorted runs on disk,
 //! the others in memory.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ahash::RandomState;
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -31,13 +31,6 @@ pub(crate) const DELIVERY_BYTES: usize = 8 + 8 + 1 + INLINE_BYTES;
 /// A delivery as it stands in a run.
 pub(crate) type Stored = (u128, [u8; DELIVERY_BYTES]);
 
-/// A delivery in memory.
-#[derive(Debug)]
-struct Delivery {
-    offset: Offset,
-    event: Arc<Event>,
-}
-
 /// What the index knows besides the runs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Aside {
@@ -50,8 +43,12 @@ pub(crate) struct Aside {
 /// The index.
 #[derive(Debug)]
 pub(crate) struct Duplicates {
-    recent: HashMap<u128, SmallVec<[Delivery; 1]>, RandomState>,
-    order: VecDeque<(Offset, u128)>,
+    /// The deliveries that the runs lack, as they will stand there, in the order of the log.
+    order: VecDeque<Stored>,
+    /// How many left `order`: its first one has this number.
+    forgotten: u64,
+    /// The numbers of those in `order`, by their keys: no more than that, so that it stays in the processor's caches.
+    recent: HashTable<u64>,
     runs: View<DELIVERY_BYTES>,
     /// The runs have everything up to here.
     until: Option<Offset>,
@@ -81,6 +78,15 @@ fn key(tenant: &str, source: Source, fingerprint: &[u8; 32]) -> u128 {
     hash.finalize()[..16].iter().fold(0, |key, byte| key << 8 | u128::from(*byte))
 }
 
+/// Keys are hashes.
+fn hash(key: u128) -> u64 {
+    key as u64
+}
+
+fn of_number(order: &VecDeque<Stored>, forgotten: u64, number: u64) -> Option<&Stored> {
+    order.get(usize::try_from(number.checked_sub(forgotten)?).ok()?)
+}
+
 /// Whether a delivery still counts when the log is at this offset.
 fn counts(delivery: (Offset, Micros), at: Offset, latest: Micros) -> bool {
     delivery.0.0 + KEPT_MESSAGES > at.0 || delivery.1.saturating_add(DUPLICATE_WINDOW) >= latest
@@ -90,8 +96,9 @@ impl Duplicates {
     /// Over runs that have everything up to `until`.
     pub fn new(runs: View<DELIVERY_BYTES>, until: Option<Offset>, aside: Aside) -> Duplicates {
         Duplicates {
-            recent: HashMap::default(),
             order: VecDeque::new(),
+            forgotten: 0,
+            recent: HashTable::new(),
             runs,
             until,
             aside,
@@ -161,45 +168,54 @@ impl Duplicates {
             ended = look(delivery, &|| read_id(value, delivery.0, long_ids));
             ended
         })?;
-        let deliveries = self.recent.entry(key).or_default();
+        let (order, forgotten) = (&self.order, self.forgotten);
         if ended.is_continue() {
-            let _ = deliveries.iter().try_for_each(|Delivery { offset, event }| {
-                look((*offset, event.received_at), &|| event.id.as_str().into())
+            let same = |number: &u64| of_number(order, forgotten, *number).filter(|(known, _)| *known == key);
+            let mut known: SmallVec<[&Stored; 1]> = self.recent.iter_hash(hash(key)).filter_map(same).collect();
+            known.sort_by_key(|(_, value)| offset_and_receipt(value).0);
+            let _ = known.into_iter().try_for_each(|(_, value)| {
+                let delivery = offset_and_receipt(value);
+                look(delivery, &|| read_id(value, delivery.0, long_ids))
             });
         }
         if noted != Noted::SameRecord {
-            deliveries.push(Delivery { offset, event: Arc::clone(event) });
-            self.order.push_back((offset, key));
+            let number = forgotten + order.len() as u64;
+            let hash_of = |number: &u64| of_number(order, forgotten, *number).map_or(0, |(key, _)| hash(*key));
+            self.recent.insert_unique(hash(key), number, hash_of);
+            self.order.push_back((key, write(offset, event.received_at, &event.id)));
+            self.put_aside(offset, event.received_at, &event.id);
         }
         Ok(noted)
+    }
+
+    fn put_aside(&mut self, offset: Offset, received_at: Micros, id: &str) {
+        if id.len() > INLINE_BYTES {
+            self.aside.long_ids.insert(offset.0, (received_at, id.into()));
+        }
     }
 
     /// A message that the runs have is read again: only what stands aside can lack it.
     pub fn pass(&mut self, message: (Offset, Micros, &str)) {
         let (offset, received_at, event_id) = message;
         self.aside.latest = self.aside.latest.max(received_at);
-        if event_id.len() > INLINE_BYTES && !self.unasked {
-            self.aside.long_ids.insert(offset.0, (received_at, event_id.into()));
+        if !self.unasked {
+            self.put_aside(offset, received_at, event_id);
         }
     }
 
-    /// Deliveries up to and including this offset that are only in memory, for the runs: so many, after the first
-    /// `skipped`. Gives how many were looked at, none when that were all, and their highest receipt time. Ids that are
-    /// too long for a run are put aside.
-    pub fn unwritten(&mut self, until: Offset, skipped: usize, at_most: usize) -> (Vec<Stored>, usize, Micros) {
-        let (mut written, mut read, mut latest) = (Vec::new(), 0, Micros::MIN);
-        for (offset, key) in self.order.iter().skip(skipped).take(at_most).take_while(|(offset, _)| *offset <= until) {
-            read += 1;
-            let known = self.recent.get(key).into_iter().flatten().find(|delivery| delivery.offset == *offset);
-            let Some(delivery) = known else { continue };
-            let Event { id, received_at, .. } = &*delivery.event;
-            if id.len() > INLINE_BYTES {
-                self.aside.long_ids.insert(offset.0, (*received_at, id.as_str().into()));
-            }
-            latest = latest.max(*received_at);
-            written.push((*key, write(*offset, *received_at, id)));
-        }
-        (written, read, latest)
+    /// How many deliveries are in memory.
+    pub fn in_memory(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Deliveries up to and including this offset that are only in memory, for the runs: at most so many, after the first
+    /// `skipped`; none when that were all. And their highest receipt time.
+    pub fn unwritten(&self, until: Offset, skipped: usize, at_most: usize) -> (Vec<Stored>, Micros) {
+        let upcoming = self.order.range(skipped.min(self.order.len())..).take(at_most);
+        let written: Vec<Stored> =
+            upcoming.take_while(|(_, value)| offset_and_receipt(value).0 <= until).copied().collect();
+        let latest = written.iter().map(|(_, value)| offset_and_receipt(value).1).max();
+        (written, latest.unwrap_or(Micros::MIN))
     }
 
     /// The runs now have everything up to here; `latest` was the highest receipt time then. Memory has it too until
@@ -214,17 +230,13 @@ impl Duplicates {
     /// Forgets so many deliveries that the runs have; says whether there may be more.
     pub fn forget(&mut self, at_most: usize) -> bool {
         for _ in 0..at_most {
-            let Some((offset, key)) = self.order.front().copied().filter(|(offset, _)| Some(*offset) <= self.until)
-            else {
-                return false;
-            };
-            self.order.pop_front();
-            if let Some(deliveries) = self.recent.get_mut(&key) {
-                deliveries.retain(|delivery| delivery.offset > offset);
-                if deliveries.is_empty() {
-                    self.recent.remove(&key);
-                }
+            let first = self.order.front().filter(|(_, value)| Some(offset_and_receipt(value).0) <= self.until);
+            let Some((key, _)) = first.copied() else { return false };
+            if let Ok(entry) = self.recent.find_entry(hash(key), |number| *number == self.forgotten) {
+                entry.remove();
             }
+            self.order.pop_front();
+            self.forgotten += 1;
         }
         true
     }
@@ -339,7 +351,7 @@ mod tests {
             let event = event("a", Source::Kazoo, id, 5);
             index.note(&print, DUPLICATE_WINDOW, Offset(offset), &event).expect("noted");
         }
-        let (entries, _, stamp) = index.unwritten(Offset(1), 0, 9);
+        let (entries, stamp) = index.unwritten(Offset(1), 0, 9);
         assert_eq!((entries.len(), stamp), (2, 5));
         runs.add(entries, Offset(1), stamp).expect("added");
         index.release(Offset(1), index.latest(), runs.view());

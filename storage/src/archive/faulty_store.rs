@@ -37,7 +37,7 @@ pub(super) fn message(number: u64, filler: usize) -> Message {
         method: None,
         path: None,
         query: None,
-        headers: SortedMap::from([("filler".into(), "x".repeat(filler))]),
+        headers: SortedMap::from([("filler".into(), "x".repeat(filler).into())]),
         content_type: None,
         error: None,
         payload: Bytes::from(text),

@@ -6,16 +6,17 @@
 //! so that such a call gets no parts. After a restart they are rows like all others. So most calls are written once. All
 //! rows of a table go in one commit with the log's offset; then the index of home days is told.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
+use std::sync::atomic;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio_util::task::AbortOnDropHandle;
 
 use super::duplicates::{Duplicates, Stored};
+use super::early::{self, Early};
 use super::keyer::Keyer;
 use super::lock::Lock;
 use super::overlay::Entry;
@@ -29,13 +30,10 @@ use crate::event::{Micros, Offset};
 use crate::fact::Decoder;
 use crate::lake::{self, Effort, Table, Writer};
 use crate::recording::RecordingState;
-use crate::rows::{self, FINAL, Keyed, LoggedEvent, PART, State};
+use crate::rows::{self, FINAL, Keyed, PART, State};
 
 /// Rows per record batch that is written: few enough that its buffers are used again, not mapped anew.
 pub(super) const BATCH_ROWS: usize = 2048;
-
-/// So much of what a fold did is noted at once: ingest waits for the lock meanwhile.
-pub(super) const NOTED_AT_ONCE: usize = 128;
 
 /// States that were gathered: dirty again unless their rows get as far as a commit, whatever ends the fold.
 struct Pending<'a, S: Projected> {
@@ -61,35 +59,54 @@ impl<S: Projected> Drop for Pending<'_, S> {
 /// States whose rows are to be written.
 struct Changed<S> {
     /// Whole ones that will hardly change again.
-    settled: Vec<Keyed<S>>,
+    settled: Vec<Placed<S>>,
     /// Whole ones that will most likely, and that the next fold writes again.
-    provisional: Vec<Keyed<S>>,
+    provisional: Vec<Placed<S>>,
     /// Other whole ones.
-    unsure: Vec<Keyed<S>>,
+    unsure: Vec<Placed<S>>,
     /// Those that have a row that stays.
-    parts: Vec<Keyed<S>>,
+    parts: Vec<Placed<S>>,
+}
+
+/// A state with what its row's place follows from.
+struct Placed<S> {
+    partition: (i32, bool),
+    time: Option<Micros>,
+    keyed: Keyed<S>,
+}
+
+impl<S: State> Placed<S> {
+    fn of(keyed: Keyed<S>) -> Placed<S> {
+        let time = S::time(&keyed);
+        Placed::at(time, keyed)
+    }
+
+    fn at(time: Option<Micros>, keyed: Keyed<S>) -> Placed<S> {
+        Placed { partition: partition(&keyed), time, keyed }
+    }
 }
 
 impl<S: Projected> Changed<S> {
     /// `latest` is the highest receipt time of all messages, `most` how many may be provisional.
     fn new(whole: &[&Entry<S>], parts: &[&Entry<S>], latest: Micros, most: usize) -> Changed<S> {
-        let states = |entries: &[&Entry<S>]| entries.iter().map(|entry| entry.keyed.clone()).collect();
-        let mut changed =
-            Changed { settled: Vec::new(), provisional: Vec::new(), unsure: Vec::new(), parts: states(parts) };
+        let parts = parts.iter().map(|entry| Placed::of(entry.keyed.clone())).collect();
+        let mut changed = Changed { settled: Vec::new(), provisional: Vec::new(), unsure: Vec::new(), parts };
         let mut changing = Vec::new();
         for entry in whole {
-            match S::outlook(&entry.keyed, latest) {
-                Outlook::Settled => changed.settled.push(entry.keyed.clone()),
-                Outlook::Changing { heard } => changing.push((Reverse(heard), entry.keyed.clone())),
-                Outlook::Unsure => changed.unsure.push(entry.keyed.clone()),
+            let (time, outlook) = S::outlook(&entry.keyed, latest);
+            let placed = Placed::at(time, entry.keyed.clone());
+            match outlook {
+                Outlook::Settled => changed.settled.push(placed),
+                Outlook::Changing { heard } => changing.push((Reverse(heard), placed)),
+                Outlook::Unsure => changed.unsure.push(placed),
             }
         }
         if changing.len() > most {
             // Those heard of last are the likeliest to change.
-            changing.sort_by(|one, other| (one.0, &one.1.id).cmp(&(other.0, &other.1.id)));
-            changed.unsure.extend(changing.split_off(most).into_iter().map(|(_, keyed)| keyed));
+            changing.sort_by(|one, other| (one.0, &one.1.keyed.id).cmp(&(other.0, &other.1.keyed.id)));
+            changed.unsure.extend(changing.split_off(most).into_iter().map(|(_, placed)| placed));
         }
-        changed.provisional.extend(changing.into_iter().map(|(_, keyed)| keyed));
+        changed.provisional.extend(changing.into_iter().map(|(_, placed)| placed));
         changed
     }
 }
@@ -99,7 +116,7 @@ impl<'a, S: Projected> Pending<'a, S> {
         let (whole, parts) = dirty.entries();
         let most = usize::try_from(store.config.overlay_calls).unwrap_or(usize::MAX);
         let changed = Changed::new(&whole, &parts, latest, most);
-        let ids = |states: &[Keyed<S>]| states.iter().map(|keyed| Arc::clone(&keyed.id)).collect::<Vec<_>>();
+        let ids = |states: &[Placed<S>]| states.iter().map(|placed| Arc::clone(&placed.keyed.id)).collect::<Vec<_>>();
         let first = whole.iter().filter(|entry| !entry.stored).map(|entry| &entry.keyed);
         let attempt = Attempt {
             until,
@@ -156,10 +173,13 @@ async fn write_states<S: Projected>(
         (others, vec![(changed.unsure, FINAL), (changed.parts, PART)], false),
     ];
     for (mut writer, kinds, is_provisional) in kinds {
-        for (mut states, tier) in kinds {
-            sort(&mut states);
-            for chunk in states.chunks(BATCH_ROWS) {
-                writer.write(rows::stored(chunk, tier, decoder.as_ref())?).await?;
+        for (states, tier) in kinds {
+            let states = in_order(states);
+            // Each batch is of one partition.
+            for states in states.chunk_by(|one, next| partition(one) == partition(next)) {
+                for chunk in states.chunks(BATCH_ROWS) {
+                    writer.write(rows::stored(chunk, tier, decoder.as_ref())?).await?;
+                }
             }
         }
         let finished = writer.finish().await?;
@@ -173,18 +193,22 @@ async fn write_states<S: Projected>(
 
 /// The messages after this offset.
 async fn write_events(mut writer: Writer, tail: TailView, after: Option<Offset>) -> Result<Vec<lake::Add>, Error> {
-    let missing: Vec<&LoggedEvent> =
-        tail.events().filter(|logged| after.is_none_or(|after| logged.offset > after)).collect();
-    for chunk in missing.chunks(BATCH_ROWS) {
-        writer.write(rows::stored_events(chunk)?).await?;
-    }
+    let missing = tail.events().filter(|logged| after.is_none_or(|after| logged.offset > after));
+    early::write(&mut writer, missing).await?;
     writer.finish().await
+}
+
+/// The messages of a fold.
+struct Messages {
+    /// Those that are being written already; the others come after them.
+    early: Option<Early>,
+    tail: TailView,
 }
 
 /// What a fold begins with, as it was at one moment.
 struct Seen {
     until: Offset,
-    events: TailView,
+    events: Messages,
     events_behind: bool,
     /// What changed, and whether the table is behind.
     calls: (Dirty<CallState>, bool),
@@ -194,13 +218,13 @@ struct Seen {
 }
 
 impl Seen {
-    /// The last offset, if there is nothing to fold.
-    fn of(sequencer: &mut Sequencer) -> Result<Seen, Option<Offset>> {
+    /// The last offset, if there is nothing to fold. What comes after it goes to `next`, if messages are written early.
+    fn of(sequencer: &mut Sequencer, next: Option<Early>) -> Result<Seen, Option<Offset>> {
         let folded = sequencer.folded();
         let until = sequencer.last.filter(|until| folded < Some(*until)).ok_or(sequencer.last)?;
         Ok(Seen {
             until,
-            events: sequencer.tail.view(),
+            events: Messages { early: std::mem::replace(&mut sequencer.early, next), tail: sequencer.tail.view() },
             events_behind: sequencer.events_watermark.is_none_or(|watermark| watermark < until),
             calls: (sequencer.calls.take_dirty(), sequencer.calls.is_behind(until)),
             recordings: (sequencer.recordings.take_dirty(), sequencer.recordings.is_behind(until)),
@@ -211,14 +235,15 @@ impl Seen {
 }
 
 /// The deliveries that the index of fingerprints lacks, and their highest receipt time.
-fn unwritten(sequencer: &Lock<Sequencer>, until: Offset) -> (Vec<Stored>, Micros) {
-    let (mut deliveries, mut all, mut stamp) = (Vec::new(), 0, Micros::MIN);
+fn unwritten(sequencer: &Lock<Sequencer>, until: Offset, at_once: usize) -> (Vec<Stored>, Micros) {
+    let room = sequencer.lock_again().duplicates.in_memory();
+    let (mut deliveries, mut stamp) = (Vec::with_capacity(room), Micros::MIN);
     loop {
-        let (some, read, latest) = sequencer.lock_again().duplicates.unwritten(until, all, NOTED_AT_ONCE);
-        if read == 0 {
+        let (some, latest) = sequencer.lock_again().duplicates.unwritten(until, deliveries.len(), at_once);
+        if some.is_empty() {
             return (deliveries, stamp);
         }
-        (all, stamp) = (all + read, stamp.max(latest));
+        stamp = stamp.max(latest);
         deliveries.extend(some);
     }
 }
@@ -233,7 +258,7 @@ enum Gathered<'a> {
 /// What a fold writes.
 struct Work<'a> {
     until: Offset,
-    events: TailView,
+    events: Messages,
     events_behind: bool,
     calls: (Pending<'a, CallState>, Changed<CallState>),
     recordings: (Pending<'a, RecordingState>, Changed<RecordingState>),
@@ -252,12 +277,12 @@ impl Store {
         tables.events.settle().await?;
         self.settle::<CallState>(tables).await?;
         self.settle::<RecordingState>(tables).await?;
-        let work = match self.gather().await? {
+        let work = match self.gather(tables).await? {
             Gathered::Work(work) => work,
             Gathered::Nothing(until) => return Ok(until),
         };
         let Work { until, events, events_behind, calls, recordings, keyer, latest } = *work;
-        let ignoring = self.ignoring.load(Ordering::Acquire);
+        let ignoring = self.ignoring.load(atomic::Ordering::Acquire);
         // The rows are written side by side, but committed one table after the other.
         let (mut calls, changed_calls) = calls;
         let (mut recordings, changed_recordings) = recordings;
@@ -265,7 +290,7 @@ impl Store {
             calls.begin(&tables.calls.table, changed_calls)?;
             recordings.begin(&tables.recordings.table, changed_recordings)?;
         }
-        let messages = events.messages();
+        let messages = events.tail.messages() + events.early.as_ref().map_or(0, |early| early.messages);
         if events_behind {
             self.fold_events(tables, events, until, latest).await?;
         }
@@ -282,9 +307,11 @@ impl Store {
         Ok(Some(until))
     }
 
-    async fn gather(&self) -> Result<Gathered<'_>, Error> {
+    async fn gather(&self, tables: &Tables) -> Result<Gathered<'_>, Error> {
         let sequencer = Arc::clone(&self.sequencer);
-        let seen = self.foreground.run(move || Seen::of(&mut sequencer.lock())).await?;
+        let is_early = sequencer.lock().early.is_some();
+        let next = if is_early { Some(Early::begin(tables.events.writer(Effort::Fold)?)) } else { None };
+        let seen = self.foreground.run(move || Seen::of(&mut sequencer.lock(), next)).await?;
         let Seen { until, events, events_behind, calls, recordings, keyer, latest } = match seen {
             Ok(seen) => seen,
             Err(until) => return Ok(Gathered::Nothing(until)),
@@ -297,19 +324,25 @@ impl Store {
     async fn fold_events(
         &self,
         tables: &mut Tables,
-        events: TailView,
+        events: Messages,
         until: Offset,
         latest: Micros,
     ) -> Result<(), Error> {
         // A commit may have landed although the fold then failed: the table says what it has.
         let has = tables.events.watermark;
+        let Messages { early, tail } = events;
+        let early_bytes = early.as_ref().map_or(0, |early| early.bytes);
         if has.is_none_or(|has| has < until) {
-            let files = write_events(tables.events.writer(Effort::Fold)?, events, has);
+            let writer = match early {
+                Some(early) => early.finish(has).await?,
+                None => tables.events.writer(Effort::Fold)?,
+            };
+            let files = write_events(writer, tail, has);
             let files = written(AbortOnDropHandle::new(tokio::spawn(files))).await?;
             tables.events.fold(files, &[], until).await?;
         }
-        let sequencer = Arc::clone(&self.sequencer);
-        let (deliveries, stamp) = self.foreground.run(move || unwritten(&sequencer, until)).await?;
+        let (sequencer, at_once) = (Arc::clone(&self.sequencer), self.noted_at_once());
+        let (deliveries, stamp) = self.foreground.run(move || unwritten(&sequencer, until, at_once)).await?;
         tables.fingerprints.add(deliveries, until, stamp).map_err(|error| self.index_failed(error))?;
         tables.fingerprints.forget(Duplicates::is_gone(latest, until))?;
         let provider = tables.events.provider().await?;
@@ -320,13 +353,14 @@ impl Store {
             locked.events_watermark = Some(until);
             let before = locked.duplicates.release(until, latest, runs);
             let released = (shown, before, locked.tail.release(until));
-            let bytes = locked.tail.bytes();
+            locked.early_bytes = locked.early_bytes.saturating_sub(early_bytes);
+            let bytes = locked.bytes();
             drop(locked);
-            while sequencer.lock_again().duplicates.forget(NOTED_AT_ONCE) {}
+            while sequencer.lock_again().duplicates.forget(at_once) {}
             (released, bytes)
         };
         let (released, bytes) = self.foreground.run(release).await?;
-        self.tail_bytes.store(bytes, Ordering::Relaxed);
+        self.tail_bytes.store(bytes, atomic::Ordering::Relaxed);
         // Freeing many messages and large files takes time that nobody should wait for.
         drop(released);
         Ok(())
@@ -361,14 +395,26 @@ pub(super) fn merge<S: State>(stored: Vec<Keyed<S>>) -> Vec<Keyed<S>> {
             }
         }
     }
-    let mut merged: Vec<Keyed<S>> = merged.into_values().collect();
-    sort(&mut merged);
-    merged
+    in_order(merged.into_values().map(Placed::of).collect())
 }
 
-/// By day, tenant, time and id: the order of rows in files.
-fn sort<S: State>(states: &mut [Keyed<S>]) {
-    states.sort_by_cached_key(|keyed| (keyed.day, Arc::clone(&keyed.tenant), S::time(keyed), Arc::clone(&keyed.id)));
+/// By partition, tenant, time and id: the order of rows in files.
+fn in_order<S: State>(mut states: Vec<Placed<S>>) -> Vec<Keyed<S>> {
+    states.sort_unstable_by(|one, other| {
+        let (one_is, other_is) = (&one.keyed, &other.keyed);
+        let by_tenant = || {
+            let same = Arc::ptr_eq(&one_is.tenant, &other_is.tenant);
+            if same { Ordering::Equal } else { one_is.tenant.cmp(&other_is.tenant) }
+        };
+        let by_time = || (one.time, &one_is.id).cmp(&(other.time, &other_is.id));
+        one.partition.cmp(&other.partition).then_with(by_tenant).then_with(by_time)
+    });
+    states.into_iter().map(|placed| placed.keyed).collect()
+}
+
+/// Where a row goes: its day, and whether it is shown.
+fn partition<S: State>(keyed: &Keyed<S>) -> (i32, bool) {
+    (keyed.day, keyed.state.is_hidden())
 }
 
 #[cfg(test)]
@@ -390,14 +436,7 @@ mod tests {
                 day: 0,
                 state: Arc::new(state),
             };
-            Entry {
-                keyed,
-                stored: false,
-                lacks_stored: false,
-                parts: false,
-                provisional: false,
-                shown: OnceLock::new(),
-            }
+            Entry::new(keyed, false)
         };
         heard.iter().enumerate().map(entry).collect()
     }
@@ -406,8 +445,8 @@ mod tests {
     fn only_so_many_rows_are_provisional_those_heard_of_last() {
         let entries = entries(&[5, 1, 4, 2, 3]);
         let whole: Vec<&Entry<CallState>> = entries.iter().collect();
-        let ids = |states: &[Keyed<CallState>]| {
-            let mut ids: Vec<String> = states.iter().map(|keyed| keyed.id.to_string()).collect();
+        let ids = |states: &[Placed<CallState>]| {
+            let mut ids: Vec<String> = states.iter().map(|placed| placed.keyed.id.to_string()).collect();
             ids.sort();
             ids
         };
@@ -416,7 +455,11 @@ mod tests {
             (ids(&changed.provisional), ids(&changed.unsure)),
             (vec!["0".into(), "2".into(), "4".into()], vec!["1".into(), "3".into()])
         );
-        let late = Changed::new(&whole, &[], 4_000_000_000, 3);
-        assert_eq!((late.provisional.len(), late.unsure.len()), (0, 5), "nothing was heard of them for over an hour");
+        let late = Changed::new(&whole, &[], 15_000_000_000, 3);
+        assert_eq!(
+            (late.provisional.len(), late.unsure.len()),
+            (0, 5),
+            "nothing was heard of them for over four hours"
+        );
     }
 }

@@ -16,17 +16,17 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 
-use super::duplicates::{Duplicates, Stored};
-use super::fold::NOTED_AT_ONCE;
+use super::duplicates::Duplicates;
 use super::landed::remember;
 use super::restore::{Known, Restored, complete_homes, restore};
 use super::sequencer::{Arrived, Sequencer};
 use super::snapshot::arrival;
+use super::store::NOTED_AT_ONCE;
 use super::store::Tables;
 use super::tail::TailView;
 use super::{Archive, Inner, Message};
 use crate::error::Error;
-use crate::event::{Micros, Offset};
+use crate::event::Offset;
 use crate::fact::decode_safely;
 use crate::lake::{self, Right};
 use crate::lease::{Candidate, Lease};
@@ -275,15 +275,7 @@ impl Inner {
 /// Everything up to here is in all tables: the index of fingerprints gets what it lacks, and the next time begins here.
 fn note_what_is_stored(tables: &mut Tables, sequencer: &mut Sequencer, until: Offset) -> Result<(), Error> {
     let latest = sequencer.duplicates.latest();
-    let (mut deliveries, mut all, mut stamp): (Vec<Stored>, usize, Micros) = (Vec::new(), 0, Micros::MIN);
-    loop {
-        let (some, read, newest) = sequencer.duplicates.unwritten(until, all, NOTED_AT_ONCE);
-        if read == 0 {
-            break;
-        }
-        (all, stamp) = (all + read, stamp.max(newest));
-        deliveries.extend(some);
-    }
+    let (deliveries, stamp) = sequencer.duplicates.unwritten(until, 0, usize::MAX);
     if tables.fingerprints.until() < Some(until) {
         tables.fingerprints.add(deliveries, until, stamp)?;
     }

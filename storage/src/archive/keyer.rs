@@ -53,7 +53,7 @@ impl Keyer {
     /// The call that this message belongs to. Must be called in log order.
     pub fn key(&mut self, event: &Event, decoded: &Decoded) -> Option<Arc<str>> {
         match &decoded.fact.as_ref()?.0 {
-            CallRef::Key(key) => Some(key.as_str().into()),
+            CallRef::Key(key) => Some(Arc::clone(key)),
             CallRef::Open { extension, number, starts, ends } => {
                 let slot = self.slot(event, extension, number, *starts);
                 let (line, number) = ((event.tenant.to_string(), extension.clone()), slot.2.clone());

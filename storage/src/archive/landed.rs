@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fold::NOTED_AT_ONCE;
 use super::projection::{HOME_BYTES, Lane, Placement, Projected, Projection, home_entry, home_key};
 use super::sequencer::Failure;
 use super::store::{Store, Tables};
@@ -63,6 +62,7 @@ impl Store {
         lane.provisional = attempt.provisional_files.get().cloned().unwrap_or_default();
         lane.homes.add(attempt.homes.clone(), attempt.until, 0).map_err(|error| self.index_failed(error))?;
         let (sequencer, present) = (Arc::clone(&self.sequencer), Present::of(lane, self.config.keep_superseded).await?);
+        let at_once = self.noted_at_once();
         let note = move || {
             let mut locked = sequencer.lock();
             let projection = S::of_mut(&mut locked);
@@ -72,13 +72,13 @@ impl Store {
             projection.landed(attempt.until);
             drop(locked);
             let mut done = Vec::with_capacity(attempt.whole.len());
-            for ids in attempt.whole.chunks(NOTED_AT_ONCE) {
+            for ids in attempt.whole.chunks(at_once) {
                 done.extend(S::of_mut(&mut sequencer.lock_again()).has_rows(ids));
             }
-            for ids in attempt.provisional.chunks(NOTED_AT_ONCE) {
+            for ids in attempt.provisional.chunks(at_once) {
                 S::of_mut(&mut sequencer.lock_again()).has_provisional_rows(ids);
             }
-            for ids in attempt.parts.chunks(NOTED_AT_ONCE) {
+            for ids in attempt.parts.chunks(at_once) {
                 S::of_mut(&mut sequencer.lock_again()).has_parts(ids);
             }
             S::of_mut(&mut sequencer.lock_again()).placement.is_noting = false;
@@ -110,7 +110,7 @@ impl Store {
             lane.homes.add(homes, until, 0).map_err(|error| self.index_failed(error))?;
         }
         let (sequencer, present) = (Arc::clone(&self.sequencer), Present::of(lane, self.config.keep_superseded).await?);
-        let parted = lane.parted.clone().unwrap_or_default();
+        let (parted, at_once) = (lane.parted.clone().unwrap_or_default(), self.noted_at_once());
         let note = move || {
             let mut locked = sequencer.lock();
             let projection = S::of_mut(&mut locked);
@@ -120,11 +120,11 @@ impl Store {
             drop(locked);
             let merged: HashSet<&Arc<str>> = exchange.with_parts.iter().map(|(id, _)| id).collect();
             let merged: Vec<Arc<str>> = merged.into_iter().filter(|id| !parted.contains(*id)).cloned().collect();
-            let pieces = merged.chunks(NOTED_AT_ONCE);
+            let pieces = merged.chunks(at_once);
             let done = pieces.map(|some| S::of_mut(&mut sequencer.lock_again()).has_no_parts(some));
             let done: Vec<_> = done.collect();
             let parted: Vec<Arc<str>> = parted.into_iter().collect();
-            for some in parted.chunks(NOTED_AT_ONCE) {
+            for some in parted.chunks(at_once) {
                 S::of_mut(&mut sequencer.lock_again()).still_has_parts(some);
             }
             S::of_mut(&mut sequencer.lock_again()).placement.is_noting = false;

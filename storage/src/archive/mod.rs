@@ -18,6 +18,7 @@ mod compact;
 mod config;
 mod diff;
 mod duplicates;
+mod early;
 mod find;
 mod fold;
 mod follow;
@@ -34,6 +35,7 @@ mod pieces;
 mod projection;
 mod rebuild;
 mod refold;
+mod replay;
 mod restore;
 mod sequencer;
 mod snapshot;
@@ -111,7 +113,9 @@ struct Inner {
     arrived: Arc<Mutex<Vec<Arrived>>>,
     visible: watch::Sender<Option<Offset>>,
     looked_up: Mutex<looked_up::LookedUp>,
-    wake: Notify,
+    wake: Arc<Notify>,
+    /// A flush has left to the background what may wait.
+    left_over: AtomicBool,
     closed: AtomicBool,
     /// Set when the sequencer takes in no more, so that appending need not ask it.
     failed: AtomicBool,
@@ -287,7 +291,7 @@ impl Inner {
         for batch in arrived {
             sequencer.take(batch);
         }
-        let bytes = sequencer.tail.bytes();
+        let bytes = sequencer.bytes();
         self.tail_bytes.store(bytes, Ordering::Relaxed);
         if bytes >= self.config.fold_bytes {
             self.wake.notify_one();

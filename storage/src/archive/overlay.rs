@@ -28,11 +28,39 @@ pub(crate) struct Entry<S: State> {
     pub parts: bool,
     /// The file that has its row is replaced by the next fold.
     pub provisional: bool,
+    /// The round in which a message last changed it (see [`super::projection::Projection::round`]).
+    pub changed: u64,
     /// What is shown of it, once somebody asked.
     pub shown: OnceLock<Arc<S::Shown>>,
 }
 
+/// Where something that is said of a state comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// A stored part.
+    InPart,
+    /// A message, in this round.
+    InRound(u64),
+}
+
 impl<S: State> Entry<S> {
+    /// One that nothing is known of but this.
+    pub fn new(keyed: Keyed<S>, stored: bool) -> Entry<S> {
+        let (parts, provisional, changed) = (false, false, 0);
+        Entry { keyed, stored, lacks_stored: stored, parts, provisional, changed, shown: OnceLock::new() }
+    }
+
+    /// Notes where that comes from which was merged into it; says whether it is the first message of its round.
+    pub fn note(&mut self, said: Said) -> bool {
+        match said {
+            Said::InPart => {
+                self.parts = true;
+                false
+            }
+            Said::InRound(round) => std::mem::replace(&mut self.changed, round) != round,
+        }
+    }
+
     /// Merges more into it.
     pub fn join(&mut self, more: Arc<S>) {
         Arc::make_mut(&mut self.keyed.state).join(Arc::unwrap_or_clone(more));
@@ -94,14 +122,13 @@ impl<S: State> Overlay<S> {
         }
     }
 
-    /// Merges more into an entry; gives it back if there is none.
-    pub fn join(&mut self, more: Keyed<S>, part: bool) -> Option<Keyed<S>> {
+    /// Merges more into an entry, and says what [`Entry::note`] does; gives it back if there is none.
+    pub fn join(&mut self, more: Keyed<S>, said: Said) -> Result<bool, Keyed<S>> {
         let shard = Arc::make_mut(&mut self.shards[shard_of(&more.id)]);
-        let Some(entry) = shard.entries.get_mut(&more.id) else { return Some(more) };
-        entry.parts |= part;
+        let Some(entry) = shard.entries.get_mut(&more.id) else { return Err(more) };
         entry.join(more.state);
         shard.rendered = OnceLock::new();
-        None
+        Ok(entry.note(said))
     }
 
     /// Notes something about an entry that its row does not show.

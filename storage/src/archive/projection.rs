@@ -5,9 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use ahash::RandomState;
-
-use super::overlay::{Entry, Overlay};
+use super::overlay::{Entry, Overlay, Said};
 use super::sequencer::Sequencer;
 use super::store::Tables;
 use crate::call::CallState;
@@ -19,9 +17,9 @@ use crate::recording::RecordingState;
 use crate::rows::{Keyed, State, day_name};
 
 /// A call that ended and was not heard of for so long gets no more messages but late ones.
-const SETTLED_AFTER: Micros = 120_000_000;
+const SETTLED_AFTER: Micros = 300_000_000;
 /// Of a call that was not heard of for so long nothing may come any more, although it did not end.
-const SILENT_AFTER: Micros = 3_600_000_000;
+const SILENT_AFTER: Micros = 4 * 3_600_000_000;
 
 /// A home day in the index: days since 1970-01-01, big endian.
 pub(crate) const HOME_BYTES: usize = 4;
@@ -106,8 +104,9 @@ pub(crate) trait Projected: State {
     fn of(sequencer: &Sequencer) -> &Projection<Self>;
     fn of_mut(sequencer: &mut Sequencer) -> &mut Projection<Self>;
     fn lane(tables: &mut Tables) -> &mut Lane;
-    /// What is to be expected when `latest` is the highest receipt time.
-    fn outlook(keyed: &Keyed<Self>, latest: Micros) -> Outlook;
+    /// The time that its row is sorted by ([`State::time`]), and what is to be expected when `latest` is the highest
+    /// receipt time: in one go, for to look at each of many states takes longer than to work it out.
+    fn outlook(keyed: &Keyed<Self>, latest: Micros) -> (Option<Micros>, Outlook);
 }
 
 impl Projected for CallState {
@@ -123,14 +122,17 @@ impl Projected for CallState {
         &mut tables.calls
     }
 
-    fn outlook(call: &Keyed<Self>, latest: Micros) -> Outlook {
-        let Some(seen) = call.state.seen else { return Outlook::Unsure };
-        let (heard, closed) = (seen.last_received_at, call.state.is_closed(call.source));
-        match latest.saturating_sub(heard) {
-            silence if silence > SETTLED_AFTER && closed => Outlook::Settled,
-            silence if silence > SILENT_AFTER => Outlook::Unsure,
-            _ => Outlook::Changing { heard },
-        }
+    fn outlook(call: &Keyed<Self>, latest: Micros) -> (Option<Micros>, Outlook) {
+        let (started_at, closed) = call.state.started_at(call.source);
+        let outlook = call.state.seen.map_or(Outlook::Unsure, |seen| {
+            let heard = seen.last_received_at;
+            match latest.saturating_sub(heard) {
+                silence if silence > SETTLED_AFTER && closed => Outlook::Settled,
+                silence if silence > SILENT_AFTER => Outlook::Unsure,
+                _ => Outlook::Changing { heard },
+            }
+        });
+        (started_at, outlook)
     }
 }
 
@@ -148,8 +150,8 @@ impl Projected for RecordingState {
     }
 
     /// Probes and links come to each soon after its bytes, mostly before a fold.
-    fn outlook(_: &Keyed<Self>, _: Micros) -> Outlook {
-        Outlook::Unsure
+    fn outlook(recording: &Keyed<Self>, _: Micros) -> (Option<Micros>, Outlook) {
+        (Self::time(recording), Outlook::Unsure)
     }
 }
 
@@ -164,8 +166,11 @@ pub(crate) struct Projection<S: State> {
     pub homes: View<HOME_BYTES>,
     /// Home days that the index lacks although the table has the rows, found while the log is read again.
     pub placed: HashMap<u128, i32>,
-    /// Those with changes behind the table's watermark.
-    pub dirty: HashSet<Arc<str>, RandomState>,
+    /// Rounds begin with folds: what the next one writes changed in this round. That each entry says so itself spares
+    /// looking up millions.
+    pub round: u64,
+    /// How many did.
+    pub changed: usize,
     /// Those whose final row must be read before they are whole.
     pub lacking: HashSet<Arc<str>>,
     /// Last offset that is in the table.
@@ -188,7 +193,8 @@ impl<S: State> Projection<S> {
             provisional: Overlay::default(),
             homes,
             placed: HashMap::new(),
-            dirty: HashSet::default(),
+            round: 1,
+            changed: 0,
             lacking: HashSet::new(),
             watermark,
             table,
@@ -226,10 +232,7 @@ impl<S: State> Projection<S> {
     /// # Errors
     /// If the index cannot be read; nothing is then changed.
     pub fn take(&mut self, keyed: Keyed<S>) -> Result<(), Error> {
-        let id = Arc::clone(&keyed.id);
-        self.merge(keyed, false)?;
-        self.dirty.insert(id);
-        Ok(())
+        self.merge(keyed, Said::InRound(self.round))
     }
 
     /// Takes up a stored part.
@@ -238,31 +241,35 @@ impl<S: State> Projection<S> {
     /// If the index cannot be read.
     pub fn take_part(&mut self, part: Keyed<S>) -> Result<(), Error> {
         self.parts_since.entry(part.day).or_insert_with(Instant::now);
-        self.merge(part, true)
+        self.merge(part, Said::InPart)
     }
 
-    fn merge(&mut self, keyed: Keyed<S>, part: bool) -> Result<(), Error> {
-        let Some(mut keyed) = self.overlay.join(keyed, part) else { return Ok(()) };
+    fn merge(&mut self, keyed: Keyed<S>, said: Said) -> Result<(), Error> {
+        let is_first = match self.overlay.join(keyed, said) {
+            Ok(is_first) => is_first,
+            Err(keyed) => {
+                let mut entry = self.entry(keyed)?;
+                let is_first = entry.note(said);
+                self.overlay.insert(entry);
+                is_first
+            }
+        };
+        self.changed += usize::from(is_first);
+        Ok(())
+    }
+
+    /// One for what is said of a state that the overlay does not have.
+    fn entry(&mut self, mut keyed: Keyed<S>) -> Result<Entry<S>, Error> {
         if let Some(mut entry) = self.provisional.remove(&keyed.id) {
             entry.join(keyed.state);
-            self.overlay.insert(entry);
-            return Ok(());
+            return Ok(entry);
         }
         let home = self.home(&keyed.id)?;
         keyed.day = home.unwrap_or(keyed.day);
         if home.is_some() {
             self.lacking.insert(Arc::clone(&keyed.id));
         }
-        let stored = home.is_some();
-        self.overlay.insert(Entry {
-            keyed,
-            stored,
-            lacks_stored: stored,
-            parts: part,
-            provisional: false,
-            shown: OnceLock::new(),
-        });
-        Ok(())
+        Ok(Entry::new(keyed, home.is_some()))
     }
 
     /// Notes the home day of one whose row the table has and the index perhaps lacks; to be called in log order.
@@ -314,13 +321,17 @@ impl<S: State> Projection<S> {
     /// Those that the next fold writes, as they are now.
     pub fn take_dirty(&mut self) -> Dirty<S> {
         let (overlay, provisional) = (self.overlay.clone(), self.provisional.clone());
-        Dirty { ids: std::mem::take(&mut self.dirty), overlay, provisional }
+        let dirty = Dirty { round: self.round, overlay, provisional };
+        (self.round, self.changed) = (self.round + 1, 0);
+        dirty
     }
 
     /// A fold did not land: what it would have written is for the next one.
     pub fn give_back(&mut self, attempt: &Attempt) {
         let ids = attempt.whole.iter().chain(&attempt.provisional).chain(&attempt.parts);
-        self.dirty.extend(ids.filter(|id| self.overlay.contains(id)).cloned());
+        for id in ids {
+            self.overlay.mark(id, |entry| self.changed += usize::from(entry.note(Said::InRound(self.round))));
+        }
     }
 
     /// A fold up to here has landed, and the index has the home days of what it wrote. What it wrote is noted then,
@@ -329,14 +340,20 @@ impl<S: State> Projection<S> {
         self.watermark = self.watermark.max(Some(until));
     }
 
+    /// Whether it has changed since the last fold began; `None` of what is not in the overlay.
+    fn is_changed(&self, id: &str) -> Option<bool> {
+        Some(self.overlay.get(id)?.changed == self.round)
+    }
+
     /// Notes rows that stay; gives those that memory need not hold any more, to be dropped.
     pub fn has_rows(&mut self, ids: &[Arc<str>]) -> Vec<Entry<S>> {
-        let done = ids.iter().filter_map(|id| {
-            if self.dirty.contains(id) {
+        let done = ids.iter().filter_map(|id| match self.is_changed(id) {
+            Some(true) => {
                 self.overlay.mark(id, |entry| (entry.stored, entry.provisional) = (true, false));
-                return None;
+                None
             }
-            self.overlay.remove(id).or_else(|| self.provisional.remove(id))
+            Some(false) => self.overlay.remove(id),
+            None => self.provisional.remove(id),
         });
         done.collect()
     }
@@ -344,7 +361,7 @@ impl<S: State> Projection<S> {
     /// Notes rows that the next fold replaces.
     pub fn has_provisional_rows(&mut self, ids: &[Arc<str>]) {
         for id in ids {
-            if self.dirty.contains(id) {
+            if self.is_changed(id) == Some(true) {
                 self.overlay.mark(id, |entry| (entry.stored, entry.provisional) = (true, true));
             } else if let Some(entry) = self.overlay.remove(id) {
                 let keyed = entry.keyed.copied();
@@ -381,7 +398,7 @@ impl<S: State> Projection<S> {
     /// dropped.
     pub fn has_no_parts(&mut self, ids: &[Arc<str>]) -> Vec<Entry<S>> {
         let done = ids.iter().filter_map(|id| {
-            if self.dirty.contains(id) {
+            if self.is_changed(id) == Some(true) {
                 self.overlay.mark(id, |entry| (entry.stored, entry.parts) = (true, false));
                 return None;
             }
@@ -394,7 +411,7 @@ impl<S: State> Projection<S> {
 
 /// States that a fold writes, as they were at one moment.
 pub(crate) struct Dirty<S: State> {
-    ids: HashSet<Arc<str>, RandomState>,
+    round: u64,
     overlay: Overlay<S>,
     provisional: Overlay<S>,
 }
@@ -402,7 +419,7 @@ pub(crate) struct Dirty<S: State> {
 impl<S: State> Dirty<S> {
     /// Those that get a whole row, and those that have one to which a part is added.
     pub fn entries(&self) -> (Vec<&Entry<S>>, Vec<&Entry<S>>) {
-        let changed = self.ids.iter().filter_map(|id| self.overlay.get(id));
+        let changed = self.overlay.entries().filter(|entry| entry.changed == self.round);
         changed.chain(self.provisional.entries()).partition(|entry| !entry.stored || entry.provisional)
     }
 }

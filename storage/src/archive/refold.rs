@@ -109,6 +109,7 @@ impl Scratch {
             session: inner.session.clone(),
             tail_bytes: AtomicU64::default(),
             ignoring: AtomicBool::default(),
+            alone: AtomicBool::new(true),
         };
         let mut scratch = Scratch { store, until: None, messages: 0 };
         let mut tables = inner.tables.lock().await;
@@ -149,7 +150,7 @@ impl Scratch {
                 let mut sequencer = self.store.sequencer.lock();
                 messages.into_iter().for_each(|(offset, message)| sequencer.take(arrival(offset, message)));
                 sequencer.check()?;
-                sequencer.calls.dirty.len() + sequencer.recordings.dirty.len()
+                sequencer.calls.changed + sequencer.recordings.changed
             };
             if waiting >= FOLDED_AT_ONCE {
                 self.fold().await?;

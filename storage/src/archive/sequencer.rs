@@ -1,19 +1,24 @@
 //! Everything that happens in log order, one message after the other: duplicate marks, call keys, home days, merging
 //! into the overlay, the tail. Plain code under one lock; but for look-ups in the indexes no I/O.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ahash::RandomState;
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Message;
 use super::arrivals::Announcer;
 use super::duplicates::{Duplicates, Noted};
+use super::early::Early;
 use super::keyer::Keyer;
 use super::projection::Projection;
 use super::tail::Tail;
 use crate::call::CallState;
 use crate::error::Error;
-use crate::event::{Event, Micros, Offset, Source, call_id};
+use crate::event::{Event, Micros, Offset, Source, shared_call_id};
 use crate::fact::{Decoded, RecordingFact};
 use crate::lake::Pinned;
 use crate::recording::RecordingState;
@@ -52,6 +57,10 @@ impl Failure {
 /// The state of the log's end.
 pub(crate) struct Sequencer {
     pub tail: Tail,
+    /// Where the tail's messages go when a long log is read at the start.
+    pub early: Option<Early>,
+    /// Size of those that went there and are not in the table, as the tail counts it.
+    pub early_bytes: u64,
     pub duplicates: Duplicates,
     pub keyer: Keyer,
     /// Last offset that the keyer has seen.
@@ -64,8 +73,8 @@ pub(crate) struct Sequencer {
     pub recordings: Projection<RecordingState>,
     /// The partition of the log, as `events` names it.
     pub partition: usize,
-    /// That of the last message, for all that follow with the same.
-    tenant: Arc<str>,
+    /// Those of messages so far, for all that follow with the same.
+    tenants: HashSet<Arc<str>, RandomState>,
     /// Who wants to know of messages about calls.
     pub call_subscribers: Vec<Announcer<CallState>>,
     /// Who wants to know of messages about recordings.
@@ -91,6 +100,8 @@ impl Sequencer {
     ) -> Sequencer {
         Sequencer {
             tail: Tail::default(),
+            early: None,
+            early_bytes: 0,
             duplicates,
             keyer: Keyer::default(),
             keyed: None,
@@ -100,7 +111,7 @@ impl Sequencer {
             calls,
             recordings,
             partition: 0,
-            tenant: Arc::default(),
+            tenants: HashSet::default(),
             call_subscribers: Vec::new(),
             recording_subscribers: Vec::new(),
             failed: None,
@@ -110,6 +121,20 @@ impl Sequencer {
     /// The last offset that every table has.
     pub fn folded(&self) -> Option<Offset> {
         self.events_watermark.min(self.calls.watermark).min(self.recordings.watermark)
+    }
+
+    /// Size of the messages that `events` lacks.
+    pub fn bytes(&self) -> u64 {
+        self.tail.bytes() + self.early_bytes
+    }
+
+    /// Lets the tail's messages be written, if a long log is being read.
+    pub fn write_early(&mut self, permit: OwnedSemaphorePermit) {
+        if let Some(early) = &mut self.early {
+            let (messages, bytes) = self.tail.take_out();
+            early.push(messages, bytes, permit);
+            self.early_bytes += bytes;
+        }
     }
 
     /// Takes in a batch, unless an earlier one failed.
@@ -204,10 +229,12 @@ impl Sequencer {
     }
 
     fn shared(&mut self, tenant: &str) -> Arc<str> {
-        if *self.tenant != *tenant {
-            self.tenant = tenant.into();
+        if let Some(known) = self.tenants.get(tenant) {
+            return Arc::clone(known);
         }
-        Arc::clone(&self.tenant)
+        let tenant: Arc<str> = tenant.into();
+        self.tenants.insert(Arc::clone(&tenant));
+        tenant
     }
 
     /// What the message says about a call, if it does.
@@ -224,7 +251,7 @@ impl Sequencer {
         Some(Keyed {
             tenant: self.shared(&event.tenant),
             source,
-            id: call_id(&event.tenant, source, &key).into(),
+            id: shared_call_id(&event.tenant, source, &key),
             key,
             day: home_day(event, decoded),
             state: shared,

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::watch;
 
 use super::append::Carry;
 use super::foreground::Foreground;
 use super::idle::Idle;
 use super::lock::Lock;
-use super::restore::{READ_BYTES, catch_up, restore};
+use super::replay::{Failed, decode};
+use super::restore::{catch_up, restore};
 use super::sequencer::{Arrived, Sequencer};
 use super::store::{Store, Tables};
-use super::{Archive, ArchiveConfig, Background, Inner, Message, background, follow, idle};
+use super::{Archive, ArchiveConfig, Background, Inner, background, follow, idle};
 use crate::error::{Context, Error};
 use crate::event::{Micros, Offset, now};
 use crate::fact::Decoder;
@@ -28,15 +28,15 @@ use crate::log::embedded::{EmbeddedLog, lock_directory};
 use crate::log::kafka::{KafkaConfig, KafkaLog};
 use crate::log::{Bounds, Log, LogConfig, Published, Publisher, codec};
 
-/// Of a long log so many halves of `fold_bytes` are folded at once: fewer files, fewer commits, fewer calls in parts, and
-/// files of `events` that need not be joined. Up to twice as many are in memory, for reading goes on meanwhile.
-const HALVES_ON_THE_WAY: u64 = 3;
-
 /// What other nodes append is not read while the tail is this much longer than its limit: who appends here is refused
 /// before.
 const TAILS: u64 = 2;
 /// Between two looks whether it still is.
 const HAS_TOO_MUCH: Duration = Duration::from_millis(20);
+
+/// A try that failed is let go of so often and so long.
+const MOMENTS: u32 = 500;
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// A start waits for brokers and a bucket that are away.
 const WAIT_FOR_SERVERS: Duration = Duration::from_secs(120);
@@ -49,19 +49,28 @@ impl Archive {
     /// `Conflict` when another process has it, `Corrupt` when log and tables contradict each other, `Unavailable` when a
     /// server that it rests on does not answer.
     pub async fn open(config: ArchiveConfig, decoder: Arc<dyn Decoder>) -> Result<Archive, Error> {
-        let began = Instant::now();
+        let (began, mut early) = (Instant::now(), !config.is_shared());
         loop {
-            match Archive::open_once(config.clone(), Arc::clone(&decoder)).await {
-                Err(error) if may_pass(&error, &config) && began.elapsed() < WAIT_FOR_SERVERS => {
+            match Archive::open_once(config.clone(), Arc::clone(&decoder), early).await {
+                Err(Failed { error, unfolded: true }) => {
+                    tracing::warn!(%error, "the log is read again, and what is not folded stays in memory");
+                    early = false;
+                }
+                Err(Failed { error, .. }) if may_pass(&error, &config) && began.elapsed() < WAIT_FOR_SERVERS => {
                     tracing::warn!(%error, "cannot start yet; it will be tried again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
-                opened => return opened,
+                opened => return opened.map_err(|failed| failed.error),
             }
         }
     }
 
-    async fn open_once(config: ArchiveConfig, decoder: Arc<dyn Decoder>) -> Result<Archive, Error> {
+    /// May write messages of a long log before they are folded.
+    pub(super) async fn open_once(
+        config: ArchiveConfig,
+        decoder: Arc<dyn Decoder>,
+        early: bool,
+    ) -> Result<Archive, Failed> {
         let Opened { log, lease, candidate } = open_log(&config).await?;
         let directory = config.data_dir.join("tables");
         std::fs::create_dir_all(&directory).context(format!("making `{}`", directory.display()))?;
@@ -127,6 +136,7 @@ impl Archive {
                 idle: Idle::of(&idle),
                 session,
                 ignoring,
+                alone: AtomicBool::new(true),
             },
             log,
             lease: Mutex::new(lease),
@@ -136,7 +146,8 @@ impl Archive {
             arrived: Arc::default(),
             visible: watch::Sender::default(),
             looked_up: Mutex::default(),
-            wake: Notify::new(),
+            wake: Arc::default(),
+            left_over: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             rebuilding: tokio::sync::Mutex::default(),
@@ -144,13 +155,20 @@ impl Archive {
             background: Mutex::new(Some(Background { lower: background::runtime()?, idle })),
         });
         let archive = Archive { inner };
-        let next = match archive.replay(next).await {
+        let next = match archive.replay(next, early).await {
             Ok(next) => next,
-            Err(error) => {
+            Err(failed) => {
+                // Who reads the log has it for a moment, and another try needs it.
+                for _ in 0..MOMENTS {
+                    if Arc::strong_count(&archive.inner) == 1 {
+                        break;
+                    }
+                    tokio::time::sleep(MOMENT).await;
+                }
                 if archive.inner.sequencer.lock().has_bad_index() {
                     archive.inner.forget_indexes().await;
                 }
-                return Err(error);
+                return Err(failed);
             }
         };
         archive.start(next, candidate)?;
@@ -160,6 +178,7 @@ impl Archive {
     /// Lets messages from here on and the background's folds begin.
     fn start(&self, next: Offset, candidate: Option<Candidate>) -> Result<(), Error> {
         let inner = &self.inner;
+        inner.alone.store(false, Ordering::Relaxed);
         inner.visible.send_replace(inner.sequencer.lock().last);
         inner.log.start(next, publisher(inner))?;
         if !inner.config.read_only {
@@ -169,65 +188,6 @@ impl Archive {
             }
         }
         Ok(())
-    }
-
-    /// Takes in the log's messages from here on; gives the offset behind the last one. However many they are, memory holds
-    /// but a few folds of them: they are folded on the way. Who does not fold reads on when another node has.
-    async fn replay(&self, from: Offset) -> Result<Offset, Error> {
-        let inner = &self.inner;
-        let (reader, decoder) = (Arc::clone(inner), Arc::clone(&inner.decoder));
-        let records = futures::stream::try_unfold(from, move |from| {
-            let reader = Arc::clone(&reader);
-            async move {
-                let read = spawn_blocking(move || reader.log.read(from, READ_BYTES)).await;
-                let records = read.map_err(|_| Error::Closed)??;
-                Ok::<_, Error>(records.last().map(|(last, _)| Offset(last.0 + 1)).map(|next| (records, next)))
-            }
-        });
-        let decoded = records.map(move |records| {
-            let decoder = Arc::clone(&decoder);
-            async move {
-                let records = records?;
-                spawn_blocking(move || decode(records, decoder.as_ref())).await.map_err(|_| Error::Closed)?
-            }
-        });
-        let mut decoded = std::pin::pin!(decoded.buffered(2));
-        let (mut next, mut count, mut fold): (Offset, u64, Option<JoinHandle<()>>) = (from, 0, None);
-        let fold_bytes = inner.config.fold_bytes * HALVES_ON_THE_WAY / 2;
-        while let Some(messages) = decoded.next().await {
-            let arrived = messages?;
-            count += arrived.messages.len() as u64;
-            next = Offset(arrived.first.0 + arrived.messages.len() as u64);
-            let tail = inner.take_in(arrived)?;
-            if inner.config.read_only {
-                continue;
-            }
-            if !inner.leads() {
-                if tail >= inner.config.tail_limit_bytes {
-                    break;
-                }
-                continue;
-            }
-            // Reading goes on beside a fold, but not beside a swap, which needs memory itself.
-            if (tail >= fold_bytes * 2 || inner.compacting.try_lock().is_err())
-                && let Some(running) = fold.take()
-            {
-                // Its own error is logged there; what it did not fold stays in memory.
-                let _ = running.await;
-            }
-            let is_folding = fold.as_ref().is_some_and(|running| !running.is_finished());
-            if tail >= fold_bytes && !is_folding {
-                fold = Some(self.background()?.spawn(background::fold_on_the_way(Arc::clone(inner))));
-            }
-        }
-        if let Some(running) = fold {
-            let _ = running.await;
-            inner.sequencer.lock().check()?;
-        }
-        if count > 0 {
-            tracing::info!(messages = count, "read the log's tail");
-        }
-        Ok(next)
     }
 }
 
@@ -261,27 +221,6 @@ impl Inner {
         let limit = self.config.tail_limit_bytes.saturating_mul(TAILS);
         self.tail_bytes.load(Ordering::Relaxed) > limit && !self.closed.load(Ordering::Acquire)
     }
-
-    /// Takes in messages of the log; gives the size of the tail in bytes.
-    fn take_in(&self, arrived: Arrived) -> Result<u64, Error> {
-        let mut sequencer = self.sequencer.lock();
-        sequencer.take(arrived);
-        sequencer.check()?;
-        let bytes = sequencer.tail.bytes();
-        self.tail_bytes.store(bytes, Ordering::Relaxed);
-        Ok(bytes)
-    }
-}
-
-/// Successive records of the log.
-fn decode(records: Vec<(Offset, bytes::Bytes)>, decoder: &dyn Decoder) -> Result<Arrived, Error> {
-    let first = records.first().map(|(first, _)| *first).unwrap_or_default();
-    let mut messages = Vec::with_capacity(records.len());
-    for (_, record) in records {
-        messages.push(Message::new(codec::decode(&record)?, decoder));
-    }
-    let duplicate = messages.iter().map(|_| AtomicBool::new(false)).collect();
-    Ok(Arrived { first, messages, duplicate })
 }
 
 /// Takes what has become durable. Batches without their messages are of other nodes, or came back from brokers: nobody

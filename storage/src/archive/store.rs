@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use datafusion::prelude::SessionContext;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,11 @@ use crate::event::Offset;
 use crate::fact::Decoder;
 use crate::index::Runs;
 use crate::lake::{Place, Right, Table};
+
+/// Of what a fold did so much is noted at once: who appends waits for the lock meanwhile.
+pub(super) const NOTED_AT_ONCE: usize = 128;
+/// The same where nobody waits.
+const NOTED_WHEN_ALONE: usize = 16_384;
 
 /// Tables and indexes. Whoever writes them holds them; never held by ingest.
 pub(crate) struct Tables {
@@ -179,4 +184,13 @@ pub(crate) struct Store {
     pub tail_bytes: AtomicU64,
     /// The projections were not read, for they are about to be made again: until then only `events` is written.
     pub ignoring: AtomicBool,
+    /// Nobody appends or asks: the log is being read at the start, or its messages are folded anew.
+    pub alone: AtomicBool,
+}
+
+impl Store {
+    /// How much of what a fold did is noted at once.
+    pub fn noted_at_once(&self) -> usize {
+        if self.alone.load(Ordering::Relaxed) { NOTED_WHEN_ALONE } else { NOTED_AT_ONCE }
+    }
 }

@@ -37,10 +37,10 @@ pub(crate) struct Tail {
 
 fn weight(logged: &LoggedEvent) -> u64 {
     let event = &logged.event;
-    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let headers: usize = event.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+    let texts = [event.query.as_deref(), event.path.as_deref()].into_iter().flatten().map(str::len).sum::<usize>();
     // The rest of the envelope.
-    (event.payload.len() + text(&event.query) + text(&event.path) + headers + 1024) as u64
+    (event.payload.len() + texts + headers + 1024) as u64
 }
 
 impl Tail {
@@ -89,6 +89,16 @@ impl Tail {
         released
     }
 
+    /// All messages and their size; the tail has none then.
+    pub fn take_out(&mut self) -> (TailView, u64) {
+        let Tail { sealed, open, bytes, .. } = std::mem::take(self);
+        let mut chunks: Vec<Arc<Chunk>> = sealed.into();
+        if !open.is_empty() {
+            chunks.push(Arc::new(Chunk { events: open, rendered: OnceLock::new() }));
+        }
+        (TailView { chunks }, bytes)
+    }
+
     /// Since when there are messages in the tail.
     pub fn oldest(&self) -> Option<Instant> {
         self.since
@@ -116,6 +126,15 @@ impl TailView {
 
     pub fn events(&self) -> impl Iterator<Item = &LoggedEvent> {
         self.chunks.iter().flat_map(|chunk| &chunk.events)
+    }
+
+    /// The messages in their order, about so many at once.
+    pub fn pieces(self, messages: usize) -> impl Iterator<Item = TailView> {
+        let mut chunks = self.chunks.into_iter();
+        std::iter::from_fn(move || {
+            let chunks: Vec<Arc<Chunk>> = chunks.by_ref().take(messages.div_ceil(CHUNK)).collect();
+            Some(TailView { chunks }).filter(|piece| !piece.chunks.is_empty())
+        })
     }
 
     /// Only the messages up to and including this offset.

@@ -6,6 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use futures::TryStreamExt;
 
+use super::compact::Scope;
 use super::swap::Swap;
 use super::toy::{HOUR, NOON, Toy};
 use super::*;
@@ -42,7 +43,7 @@ fn message(number: u64, dice: &mut Dice) -> Message {
         method: None,
         path: None,
         query: None,
-        headers: SortedMap::from([("host".into(), "test".to_owned())]),
+        headers: SortedMap::from([("host".into(), "test".into())]),
         content_type: None,
         error: (dice.roll(50) == 0).then(|| "ingest could not take it apart".to_owned()),
         payload: Bytes::from(text),
@@ -77,7 +78,7 @@ impl Naive {
             tenant: event.tenant.as_str().into(),
             source: event.source,
             id: id.as_str().into(),
-            key: key.as_str().into(),
+            key: Arc::clone(key),
             day: 0,
             state: Arc::default(),
         });
@@ -325,6 +326,7 @@ async fn many_small_files_are_joined_and_keep_their_rows() {
         naive.take(receipts[0].offset, &message);
         archive.flush().await.expect("flushed");
     }
+    archive.in_background(|inner| async move { inner.compact(Scope::Due).await }).await.expect("joined");
     expect_equal(&archive, &naive, "many flushes").await;
     let tables = archive.inner.tables.lock().await;
     let provider = tables.events.provider().await.expect("the table");
@@ -349,13 +351,14 @@ async fn files_of_large_messages_are_joined_too() {
             let mut message = message(0, &mut dice);
             let event = Arc::make_mut(&mut message.event);
             event.id = format!("event-{round}-{number}");
-            event.headers.insert("filler".into(), "x".repeat(900_000));
+            event.headers.insert("filler".into(), "x".repeat(900_000).into());
             let receipts = archive.append(vec![message.clone()]).await.expect("appended");
             naive.take(receipts[0].offset, &message);
         }
         archive.fold_now().await.expect("folded");
     }
-    archive.flush().await.expect("joined");
+    archive.flush().await.expect("flushed");
+    archive.in_background(|inner| async move { inner.compact(Scope::Due).await }).await.expect("joined");
     let files = archive.inner.tables.lock().await.events.files().await.expect("files").len();
     assert!(files < 4, "{files} files for one day");
     expect_equal(&archive, &naive, "joining").await;
@@ -397,7 +400,7 @@ async fn calls_that_are_gone_or_damaged_are_made_again() {
     // Long messages, so that the log is trimmed and only `events` has them.
     for number in 0..60 {
         let mut message = message(number, &mut dice);
-        Arc::make_mut(&mut message.event).headers.insert("filler".into(), "x".repeat(900_000));
+        Arc::make_mut(&mut message.event).headers.insert("filler".into(), "x".repeat(900_000).into());
         let receipts = archive.append(vec![message.clone()]).await.expect("appended");
         naive.take(receipts[0].offset, &message);
     }

@@ -1,10 +1,8 @@
 //! A decoder of small text messages, for the tests of the archive, and times to put into them.
 
-use std::sync::Arc;
-
 use crate::call::{CallState, Disposition, Mark, Rank, Text};
 use crate::event::{Event, Micros, Source};
-use crate::fact::{CallRef, Decoded, Decoder};
+use crate::fact::{Decoded, Decoder};
 
 /// Noon of 2026-01-01.
 pub(crate) const NOON: Micros = 1_767_268_800_000_000;
@@ -31,9 +29,8 @@ impl Decoder for Toy {
             ),
         };
         let mut decoded = Decoded::new("toy", &[text.as_bytes()]);
-        decoded.call_key = Some(key.to_owned());
         decoded.occurred_at = Some(at);
-        decoded.fact = Some((CallRef::Key(key.to_owned()), Arc::new(state)));
+        decoded.about(key, state);
         decoded
     }
 

@@ -99,11 +99,12 @@ impl CallState {
         View::new(&self.whole(), source).closed
     }
 
-    /// The start that the row shows, for less than the whole row costs.
-    pub fn started_at(&self, source: Source) -> Option<Micros> {
+    /// The start that the row shows, and whether it shows an end ([`CallState::is_closed`]), for less than the whole row
+    /// costs.
+    pub fn started_at(&self, source: Source) -> (Option<Micros>, bool) {
         let whole = self.whole();
         let view = View::new(&whole, source);
-        at(view.start(view.end()))
+        (at(view.start(view.end())), view.closed)
     }
 }
 

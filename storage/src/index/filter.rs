@@ -3,8 +3,8 @@
 //! A key sets eight bits, one in each word of the line that its upper half chooses. Lines ascend with keys, so a run,
 //! which is written in order, fills its filter from front to back. Keys must be hashes: their bits are used as they are.
 
-/// Ten bits a key let about one key in a hundred through that is not there.
-const BITS_PER_ENTRY: u64 = 10;
+/// Sixteen bits a key let about one key in a thousand through that is not there: a look-up asks a dozen runs.
+const BITS_PER_ENTRY: u64 = 16;
 /// Bytes of a line; half of a cache line, never across two.
 pub(super) const LINE_BYTES: usize = 32;
 const LINE_BITS: u64 = LINE_BYTES as u64 * 8;

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A run is immutable and the manifest alone says which runs count, so a crash leaves the index of before or after,
-//! with its own `until`. In memory are filters and fences, about eleven bits an entry; a key that is not there costs
-//! no system call but in one of a hundred cases. Runs stay in the order of the log: merged are neighbours only.
+//! with its own `until`. In memory are filters and fences, about seventeen bits an entry; a key that is not there
+//! costs no system call but in one of a thousand cases. Runs stay in the order of the log: merged are neighbours only.
 
 mod build;
 mod filter;

@@ -252,7 +252,7 @@ fn decode_messages(batch: &RecordBatch) -> Result<Vec<StoredEvent>, Error> {
         let entries = headers.value(row);
         let (names, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
         let headers: Headers =
-            (0..entries.len()).map(|entry| (names.value(entry).into(), values.value(entry).to_owned())).collect();
+            (0..entries.len()).map(|entry| (names.value(entry).into(), values.value(entry).into())).collect();
         messages.push(StoredEvent {
             offset: Offset(offsets.value(row).cast_unsigned()),
             event: Event {
@@ -264,10 +264,10 @@ fn decode_messages(batch: &RecordBatch) -> Result<Vec<StoredEvent>, Error> {
                 subject: optional(keys, row),
                 structured: structured.is_valid(row) && structured.value(row),
                 method: optional(methods, row).map(Into::into),
-                path: optional(paths, row),
-                query: optional(queries, row),
+                path: optional(paths, row).map(Into::into),
+                query: optional(queries, row).map(Into::into),
                 headers,
-                content_type: optional(content_types, row),
+                content_type: optional(content_types, row).map(Into::into),
                 error: optional(refused, row),
                 payload: Bytes::copy_from_slice(payloads.value(row)),
             },

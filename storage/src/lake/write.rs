@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::array::AsArray;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
+use delta_kernel::expressions::Scalar;
 use deltalake::DeltaTableError;
 use deltalake::kernel::Add;
-use deltalake::writer::{DeltaWriter, RecordBatchWriter};
+use deltalake::writer::{DeltaWriter, RecordBatchWriter, WriteMode};
 use futures::TryStreamExt;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use indexmap::IndexMap;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::{ColumnDescPtr, ColumnPath};
 
 use super::Table;
 use crate::error::Error;
@@ -51,7 +54,11 @@ pub(super) struct Columns {
 }
 
 /// New files in the making. It needs the table no more.
-pub struct Writer(RecordBatchWriter);
+pub struct Writer {
+    files: RecordBatchWriter,
+    /// The columns by which the table is partitioned.
+    partitioned_by: Arc<[String]>,
+}
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,12 +67,27 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Writes more rows, in the table's columns.
+    /// Writes more rows, in the table's columns. Those of one partition are not copied on the way.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub async fn write(&mut self, rows: RecordBatch) -> Result<(), Error> {
-        Ok(self.0.write(rows).await?)
+        match self.only_partition(&rows) {
+            Some(partition) => drop(self.files.write_partition(rows, &partition, WriteMode::Default).await?),
+            None => self.files.write(rows).await?,
+        }
+        Ok(())
+    }
+
+    /// The partition that all rows belong to, if it is one.
+    fn only_partition(&self, rows: &RecordBatch) -> Option<IndexMap<String, Scalar>> {
+        let value = |name: &String| {
+            let column = rows.column_by_name(name)?.as_string_opt::<i32>()?;
+            let mut values = column.iter();
+            let first = values.next()??;
+            values.all(|value| value == Some(first)).then(|| (name.clone(), Scalar::String(first.to_owned())))
+        };
+        self.partitioned_by.iter().map(value).collect()
     }
 
     /// Ends the files and names them, for a commit.
@@ -73,7 +95,7 @@ impl Writer {
     /// # Errors
     /// If a file cannot be written.
     pub async fn finish(mut self) -> Result<Vec<Add>, Error> {
-        Ok(self.0.flush().await?)
+        Ok(self.files.flush().await?)
     }
 }
 
@@ -94,16 +116,22 @@ impl Table {
             properties = properties.set_column_statistics_enabled(ColumnPath::from(*column), EnabledStatistics::None);
         }
         let schema = self.stored_schema()?;
+        let leaves = ArrowSchemaConverter::new().convert(&schema).map_err(DeltaTableError::from)?;
+        // Within lists and maps nobody skips by value either.
+        for nested in leaves.columns().iter().map(|leaf| leaf.path()).filter(|path| path.parts().len() > 1) {
+            properties = properties.set_column_statistics_enabled(nested.clone(), EnabledStatistics::None);
+        }
         for column in self.columns.unique {
-            let path = ColumnPath::from(*column);
+            let path = ColumnPath::from(column.split('.').map(str::to_owned).collect::<Vec<_>>());
             properties = properties.set_column_dictionary_enabled(path.clone(), false);
-            let kind = schema.field_with_name(column).map(|field| field.data_type().clone());
-            if matches!(kind, Ok(DataType::Int64 | DataType::Timestamp(..))) {
+            let is_whole = |leaf: &ColumnDescPtr| *leaf.path() == path && leaf.physical_type() == Type::INT64;
+            if leaves.columns().iter().any(is_whole) {
                 properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
             }
         }
-        let writer = RecordBatchWriter::for_table(&self.handle)?.with_writer_properties(properties.build());
-        Ok(Writer(writer.with_target_file_size(FILE_BYTES)))
+        let files = RecordBatchWriter::for_table(&self.handle)?.with_writer_properties(properties.build());
+        let partitioned_by = self.handle.snapshot()?.metadata().partition_columns().into();
+        Ok(Writer { files: files.with_target_file_size(FILE_BYTES), partitioned_by })
     }
 
     /// Writes rows into new files that no commit names yet.
@@ -124,5 +152,31 @@ impl Table {
     /// If the table is not loaded.
     pub fn stored_schema(&self) -> Result<arrow::datatypes::SchemaRef, Error> {
         Ok(Arc::clone(&RecordBatchWriter::for_table(&self.handle)?.arrow_schema()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Place, Right, session};
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn columns_that_need_something_else_are_there() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let session = session(24 << 20, &directory.path().join("spill")).expect("a session");
+        let state = Arc::new(session.state());
+        let path = directory.path();
+        let place =
+            Place { directory: path, identity: "log", session: state, wrap: None, bucket: None, right: Right::Alone };
+        let tables = [Table::events(&place).await, Table::calls(&place).await, Table::recordings(&place).await];
+        for table in tables {
+            let table = table.expect("opens");
+            let leaves = ArrowSchemaConverter::new().convert(&table.stored_schema().expect("loaded")).expect("Parquet");
+            let leaves: Vec<String> = leaves.columns().iter().map(|leaf| leaf.path().string()).collect();
+            let Columns { bloom, unique, opaque } = table.columns;
+            for column in [bloom, unique, opaque].concat() {
+                assert!(leaves.iter().any(|leaf| leaf == column), "`{}` has no `{column}`", table.name());
+            }
+        }
     }
 }

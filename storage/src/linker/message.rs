@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::{CallState, Tie};
 use crate::event::{Event, Source};
-use crate::fact::{CallRef, Decoded};
+use crate::fact::Decoded;
 use crate::recording::message;
 
 /// Which of the two calls a message is about.
@@ -72,7 +72,7 @@ impl CallLinked {
     /// What the message means.
     pub(crate) fn decode(self, decoded: &mut Decoded, holds: bool) {
         let (key, other) = self.ends();
-        let (key, other) = (key.to_owned(), other.to_owned());
+        let (key, other): (Arc<str>, _) = (key.into(), other.to_owned());
         let tie = match (holds, self.bond, self.about) {
             (false, ..) => Tie::Apart,
             (true, Bond::Related, _) => Tie::Related,
@@ -81,9 +81,8 @@ impl CallLinked {
         };
         let mut call = CallState::default();
         call.decide(other, tie, self.rule, self.confidence);
-        decoded.call_key = Some(key.clone());
         decoded.concerns = Some(self.source);
-        decoded.fact = Some((CallRef::Key(key), Arc::new(call)));
+        decoded.about(key, call);
     }
 }
 
@@ -91,6 +90,7 @@ impl CallLinked {
 mod tests {
     use super::*;
     use crate::call::{Mark, Rank};
+    use crate::fact::CallRef;
 
     fn linked(about: End, leg: Option<CallState>) -> CallLinked {
         CallLinked {
@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    fn decoded(linked: &CallLinked, holds: bool) -> (String, CallState) {
+    fn decoded(linked: &CallLinked, holds: bool) -> (Arc<str>, CallState) {
         let event = linked.event("acme", holds);
         let decoded = message::decode(&event);
         assert_eq!((decoded.error, decoded.concerns), (None, Some(Source::Kazoo)));
@@ -125,9 +125,9 @@ mod tests {
         leg.leg("b@h").start(Rank::Message, 1_767_323_045_000_000).mark(Mark::Started);
         leg.attribute("interaction_id", "63903000000-0a1b2c3d");
         let (key, state) = decoded(&linked(End::To, Some(leg.clone())), true);
-        assert_eq!((key.as_str(), state.decided_leg("b@h")), ("a@h", Some(&leg)));
+        assert_eq!((&*key, state.decided_leg("b@h")), ("a@h", Some(&leg)));
         let (key, state) = decoded(&linked(End::From, None), true);
-        assert_eq!((key.as_str(), state.leg_of().map(|(key, _)| key)), ("b@h", Some("a@h")));
+        assert_eq!((&*key, state.leg_of().map(|(key, _)| key)), ("b@h", Some("a@h")));
         let (_, state) = decoded(&linked(End::From, None), false);
         assert_eq!((state.leg_of(), state.decided.len()), (None, 1));
     }

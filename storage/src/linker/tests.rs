@@ -11,7 +11,7 @@ use super::{Told, lookup, may_want_a_link};
 use crate::archive::{Archive, ArchiveConfig, Arrivals, Message};
 use crate::call::{CallState, Mark, Rank, Track};
 use crate::event::{Event, Micros, Source, call_id};
-use crate::fact::{CallRef, Decoded, Decoder};
+use crate::fact::{Decoded, Decoder};
 use crate::recording::message;
 
 const START: Micros = 1_767_323_045_000_000;
@@ -24,8 +24,9 @@ impl Decoder for Spoken {
     fn decode(&self, event: &Event) -> Decoded {
         let state: CallState = serde_json::from_slice(&event.payload).expect("a state");
         let mut decoded = Decoded::new("spoken", &[event.id.as_bytes()]);
-        decoded.call_key.clone_from(&event.subject);
-        decoded.fact = event.subject.clone().map(|key| (CallRef::Key(key), Arc::new(state)));
+        if let Some(key) = event.subject.as_deref() {
+            decoded.about(key, state);
+        }
         decoded
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::disk::{self, sync_directory, sync_directory_again};
 use super::embedded::SPARES;
-use super::segment::{Rest, Segment};
+use super::segment::{Rest, Segment, base_of};
 use crate::error::{Context, Error};
 use crate::event::{format_time, now};
 
@@ -81,8 +81,9 @@ pub(super) fn recover(
     paths.sort();
     let mut segments: VecDeque<Segment> = VecDeque::with_capacity(paths.len());
     for (index, path) in paths.iter().enumerate() {
-        let last = index + 1 == paths.len();
-        let (segment, rest) = Segment::open(path, identity, last)?;
+        // What the name says is checked when that one is opened.
+        let next = paths.get(index + 1).map(|next| base_of(next));
+        let (segment, rest) = Segment::open(path, identity, next)?;
         if let Some(previous) = segments.back()
             && previous.next() != segment.base
         {

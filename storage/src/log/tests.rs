@@ -139,3 +139,42 @@ async fn a_full_disk_is_refused_before_anything_is_written() {
     assert_eq!(log.bounds().next, Offset(0));
     assert_eq!(log.poisoned(), None, "a full disk does not poison");
 }
+
+/// The records of segments before the last one are verified when they are read, not when the log is opened.
+#[tokio::test]
+async fn damage_in_an_earlier_segment_is_found_by_whoever_reads_it_and_a_lost_frame_at_once() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let log = open(directory.path()).expect("opens");
+    let large = "x".repeat(5 << 20);
+    for text in ["first", "second", "third", &large, &large, &large, &large] {
+        log.append(one(text)).await.expect("appended");
+    }
+    let bounds = log.bounds();
+    log.close().await;
+    drop(log);
+    assert_eq!(
+        std::fs::read_dir(directory.path().join("log")).expect("a directory").flatten().filter(is_segment).count(),
+        2
+    );
+    damage(directory.path(), |bytes| {
+        let at = position_of(bytes, "second");
+        bytes[at] ^= 1;
+    });
+    let log = open(directory.path()).expect("the frames still follow each other");
+    assert_eq!(log.bounds(), bounds);
+    assert_eq!(log.read(Offset(0), 1).expect("whole")[0].1, Bytes::from_static(b"first"));
+    let read = log.read(Offset(1), 1);
+    assert!(matches!(&read, Err(Error::Corrupt(text)) if text.contains("offsets 1 to 1")), "{read:?}");
+    log.close().await;
+    drop(log);
+    damage(directory.path(), |bytes| {
+        let at = position_of(bytes, "third") - 28;
+        bytes[at] ^= 1;
+    });
+    let refused = open(directory.path()).err().expect("must refuse");
+    assert!(matches!(&refused, Error::Corrupt(text) if text.contains("from offset 1 do not verify")), "{refused}");
+}
+
+fn is_segment(entry: &std::fs::DirEntry) -> bool {
+    entry.path().extension().is_some_and(|extension| extension == "seg")
+}

@@ -8,14 +8,12 @@
 //! | `trunklog.link`, `trunklog.unlink` | trunklog | [`Linked`]; of two calls [`CallLinked`] |
 //! | `trunklog.fetch` | trunklog | [`Fetch`] |
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Probe, RecordingState, Text, recording_id};
 use crate::call::{CallState, Mark};
 use crate::event::{Event, Source, new_event_id, now};
-use crate::fact::{CallRef, Decoded, RecordingFact};
+use crate::fact::{Decoded, RecordingFact};
 use crate::linker::CallLinked;
 use crate::sorted_map::SortedMap;
 
@@ -117,7 +115,7 @@ pub fn event(tenant: &str, kind: &str, call_key: Option<&str>, payload: &impl Se
         path: None,
         query: None,
         headers: SortedMap::new(),
-        content_type: Some("application/json".to_owned()),
+        content_type: Some("application/json".into()),
         error: None,
         payload: payload.into(),
     }
@@ -161,15 +159,14 @@ fn decode_link(decoded: &mut Decoded, linked: Linked, holds: bool) {
     let state = RecordingState { link: Some((Default::default(), link)), ..RecordingState::default() };
     let mut call = CallState::default();
     call.link(linked.recording_id.clone(), holds);
-    decoded.call_key = Some(linked.call_key.clone());
     decoded.concerns = Some(linked.source);
-    decoded.fact = Some((CallRef::Key(linked.call_key), Arc::new(call)));
+    decoded.about(linked.call_key, call);
     decoded.recording = Some(Box::new(RecordingFact { source: linked.source, id: linked.recording_id, state }));
 }
 
 fn decode_fetch(decoded: &mut Decoded, tenant: &str, fetch: Fetch) {
     let mut call = CallState::default();
-    decoded.call_key = Some(fetch.call_key.clone());
+    decoded.call_key = Some(fetch.call_key.as_str().into());
     decoded.concerns = Some(fetch.source);
     match (fetch.outcome, &fetch.upload) {
         (FetchOutcome::Stored, Some(upload)) => {
@@ -185,7 +182,7 @@ fn decode_fetch(decoded: &mut Decoded, tenant: &str, fetch: Fetch) {
         }
         _ => return,
     }
-    decoded.fact = Some((CallRef::Key(fetch.call_key), Arc::new(call)));
+    decoded.about(fetch.call_key, call);
 }
 
 /// What an upload alone says about its recording. The archive fills in when and where in the log it came.

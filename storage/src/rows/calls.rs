@@ -49,7 +49,7 @@ impl State for CallState {
     }
 
     fn time(keyed: &Keyed<Self>) -> Option<Micros> {
-        keyed.state.started_at(keyed.source)
+        keyed.state.started_at(keyed.source).0
     }
 
     fn is_hidden(&self) -> bool {

@@ -47,10 +47,10 @@ pub fn event(delivery: &Delivery) -> Event {
         subject: Some(key),
         structured: false,
         method: Some(if posted { "POST" } else { "GET" }.into()),
-        path: Some(path.to_owned()),
-        query,
+        path: Some(path.into()),
+        query: query.map(Into::into),
         headers: headers(call.source, &payload),
-        content_type: posted.then(|| FORM.to_owned()),
+        content_type: posted.then(|| FORM.into()),
         error: None,
         payload: Bytes::from(payload),
     }
@@ -148,7 +148,7 @@ fn line_type(step: Step) -> &'static str {
 /// What the archive keeps of a request's headers.
 fn headers(source: Source, payload: &str) -> Headers {
     let mut headers = Headers::new();
-    let mut set = |name: &str, value: String| headers.insert(name.into(), value);
+    let mut set = |name: &str, value: String| headers.insert(name.into(), value.into());
     set("host", "calls.acme.example".to_owned());
     if !payload.is_empty() {
         set("content-type", FORM.to_owned());

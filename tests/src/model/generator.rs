@@ -48,7 +48,7 @@ impl Generator {
     pub fn long(&mut self, count: usize) -> Vec<Event> {
         let mut events = self.batch(count);
         for event in &mut events {
-            event.headers.insert("x-filler".into(), "x".repeat(FILLER_BYTES));
+            event.headers.insert("x-filler".into(), "x".repeat(FILLER_BYTES).into());
         }
         events
     }
@@ -200,10 +200,10 @@ impl Generator {
             subject: None,
             structured,
             method: Some(if draft.body.is_empty() { "GET" } else { "POST" }.into()),
-            path: Some(draft.path),
-            query: draft.query,
-            headers: SortedMap::from([("host".into(), "calls.example".to_owned())]),
-            content_type: draft.content_type.map(str::to_owned),
+            path: Some(draft.path.into()),
+            query: draft.query.map(Into::into),
+            headers: SortedMap::from([("host".into(), "calls.example".into())]),
+            content_type: draft.content_type.map(Into::into),
             error: (!learnt && chance(&mut self.dice, 1)).then(|| "it could not be taken apart".to_owned()),
             payload: draft.body.into_bytes().into(),
         }

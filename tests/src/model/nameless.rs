@@ -28,7 +28,7 @@ impl Nameless {
     /// The key of the message's call. Must be asked in log order.
     pub(super) fn key(&mut self, reference: &CallRef, event: &Event, decoded: &Decoded) -> String {
         let (extension, number, starts, ends) = match reference {
-            CallRef::Key(key) => return key.clone(),
+            CallRef::Key(key) => return key.to_string(),
             CallRef::Open { extension, number, starts, ends } => (extension, number, *starts, *ends),
         };
         let line = (event.tenant.to_string(), extension.clone());

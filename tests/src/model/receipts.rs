@@ -26,7 +26,7 @@ pub(super) fn differences(messages: &[Message], fold: &Fold) -> Vec<String> {
         let received_at = format_time(event.received_at);
         let message = naive::Message::new(decoded.kind.to_string(), received_at, offset as i64, encoded);
         let (by_call, _) = tenants.entry(&event.tenant).or_default();
-        by_call.entry((event.source.to_string(), key)).or_default().push(message);
+        by_call.entry((event.source.to_string(), key.to_string())).or_default().push(message);
     }
     for ((tenant, _, _), call) in &fold.calls {
         // A call that only a decision names was not delivered.

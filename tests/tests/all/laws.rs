@@ -26,10 +26,10 @@ fn event(source: Source, kind: &str, content_type: &str, body: String, second: i
         subject: None,
         structured: false,
         method: Some("POST".into()),
-        path: Some(format!("/in/{source}")),
+        path: Some(format!("/in/{source}").into()),
         query: None,
         headers: Default::default(),
-        content_type: Some(content_type.to_owned()),
+        content_type: Some(content_type.into()),
         error: None,
         payload: body.into_bytes().into(),
     }
@@ -193,7 +193,7 @@ fn facts(decoder: &dyn Decoder, messages: &[Event]) -> Vec<Option<CallState>> {
         assert_eq!(decoded.error, None, "{message:?}");
         let (reference, state) = decoded.fact?;
         let mut state = (*state).clone();
-        assert_eq!(reference, CallRef::Key("k".to_owned()), "{message:?}");
+        assert_eq!(reference, CallRef::Key("k".into()), "{message:?}");
         state.delivered(message.received_at, Offset(index as u64));
         Some(state)
     };

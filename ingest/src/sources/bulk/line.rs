@@ -44,13 +44,13 @@ pub struct Line<'a> {
     #[serde(rename = "type")]
     kind: CompactString,
     time: Option<String>,
-    datacontenttype: Option<String>,
+    datacontenttype: Option<CompactString>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     data_base64: Option<String>,
     method: Option<CompactString>,
-    path: Option<String>,
-    query: Option<String>,
+    path: Option<CompactString>,
+    query: Option<CompactString>,
     headers: Option<Value>,
 }
 
@@ -163,7 +163,7 @@ fn headers(value: Value) -> Result<Headers, &'static str> {
     };
     let Value::Object(object) = value else { return Err(ERROR) };
     let text = |(name, value): (String, Value)| match value {
-        Value::String(value) => Ok((name.to_ascii_lowercase().into(), value)),
+        Value::String(value) => Ok((name.to_ascii_lowercase().into(), value.into())),
         _ => Err(ERROR),
     };
     let all = object.into_iter().map(text).collect::<Result<Headers, _>>()?;

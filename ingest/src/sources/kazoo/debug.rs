@@ -1,15 +1,13 @@
 //! Pivot debug documents: what the PBX logged about its own pivot requests. A request document makes up for a pivot
 //! request that never arrived; the others add to a call that is known.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use trunklog_storage::call::{CallState, Rank, Stamp};
 use trunklog_storage::event::Event;
-use trunklog_storage::fact::{CallRef, Decoded};
+use trunklog_storage::fact::Decoded;
 
 use super::fields::{Fields, Spelling};
 use super::{clock, pivot};
@@ -104,8 +102,7 @@ impl Document {
             None => CallState::default(),
         };
         self.attributes(&mut state, &id);
-        decoded.call_key = Some(call_id.clone());
-        decoded.fact = Some((CallRef::Key(call_id), Arc::new(state)));
+        decoded.about(call_id, state);
         Ok(decoded)
     }
 
@@ -114,13 +111,13 @@ impl Document {
         // The vendor prints URLs as `<http://…>`.
         let uri = self.get("uri").unwrap_or_default();
         let uri = uri.trim_start_matches('<').trim_end_matches('>').trim_end_matches('\\');
-        let query = uri.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or_default().to_owned());
+        let query = uri.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or_default().into());
         let body = self.get("req_body").unwrap_or_default();
         let json = body.starts_with('{');
         let content_type = if json { "application/json" } else { "application/x-www-form-urlencoded" };
         let request = Event {
             query,
-            content_type: (!body.is_empty()).then(|| content_type.to_owned()),
+            content_type: (!body.is_empty()).then(|| content_type.into()),
             payload: Bytes::from(body),
             ..event.clone()
         };

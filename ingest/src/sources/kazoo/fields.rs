@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use compact_str::CompactString;
 use trunklog_storage::event::Event;
 
 use crate::form::Form;
@@ -19,7 +20,7 @@ pub(super) enum Spelling {
 /// One field: `K[a][b]=v` has the name `K`, folded, and the subkeys `a` and `b`.
 pub(super) struct Field {
     /// Folded name.
-    pub name: String,
+    pub name: CompactString,
     /// Subkeys as sent; a list's is empty.
     pub subkeys: Vec<String>,
     /// Name and subkeys as sent.
@@ -91,7 +92,7 @@ pub(super) fn user_part(address: &str) -> &str {
 fn single_question_mark(event: &Event) -> Cow<'_, Event> {
     match &event.query {
         Some(query) if query.contains('?') => {
-            Cow::Owned(Event { query: Some(query.replace('?', "&")), ..event.clone() })
+            Cow::Owned(Event { query: Some(query.replace('?', "&").into()), ..event.clone() })
         }
         _ => Cow::Borrowed(event),
     }
@@ -101,11 +102,11 @@ fn field(name: String, value: String, spelling: Spelling) -> Field {
     let (base, rest) = name.split_at(name.find('[').unwrap_or(name.len()));
     let subkeys = rest.split('[').skip(1).map(|part| part.strip_suffix(']').unwrap_or(part).to_owned()).collect();
     let folded = fold(base, spelling);
-    let name_now = if spelling == Spelling::Pivot { present_name(&folded).to_owned() } else { folded };
+    let name_now = if spelling == Spelling::Pivot { present_name(&folded).into() } else { folded };
     Field { name: name_now, subkeys, sent_as: name, value }
 }
 
-fn fold(name: &str, spelling: Spelling) -> String {
+fn fold(name: &str, spelling: Spelling) -> CompactString {
     let dropped = |letter: char| letter == '-' || (letter == '_' && spelling == Spelling::Hook);
     name.trim().chars().filter(|letter| !dropped(*letter)).map(|letter| letter.to_ascii_lowercase()).collect()
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Stamp, Text, Track};
 use trunklog_storage::event::Event;
-use trunklog_storage::fact::{CallRef, Decoded};
+use trunklog_storage::fact::Decoded;
 
 use super::fields::{Fields, Spelling, user_part};
 use super::{causes, clock, pivot};
@@ -83,20 +84,19 @@ pub(super) fn decode(event: &Event) -> Decoded {
     let mut decoded = Decoded::new(kind, &idempotency(event, &fields, stage.as_str(), call_id));
     let leg = Leg::new(event, &fields, call_id);
     decoded.occurred_at = leg.sent_at;
-    decoded.call_key = Some(leg.key().to_owned());
-    decoded.fact = Some((CallRef::Key(leg.key().to_owned()), Arc::new(leg.state(stage))));
+    decoded.about(leg.key(), leg.state(stage));
     decoded
 }
 
 /// The account that a webhook names.
 pub(super) fn account<'a>(event: &'a Event, fields: &'a Fields) -> Option<&'a str> {
-    fields.get("accountid").or_else(|| event.headers.get("x-account-id").map(String::as_str))
+    fields.get("accountid").or_else(|| event.headers.get("x-account-id").map(CompactString::as_str))
 }
 
 /// Hook event, call id, time and the hook's id; a message without a time is told apart by its content.
 fn idempotency<'a>(event: &'a Event, fields: &'a Fields, name: &'a str, call_id: &'a str) -> Vec<&'a [u8]> {
     let timestamp = fields.get("timestamp").unwrap_or_default();
-    let hook = event.headers.get("x-hook-id").map_or("", String::as_str);
+    let hook = event.headers.get("x-hook-id").map_or("", CompactString::as_str);
     let mut parts: Vec<&[u8]> =
         vec!["hook".as_bytes(), name.as_bytes(), call_id.as_bytes(), timestamp.as_bytes(), hook.as_bytes()];
     if timestamp.is_empty() {
@@ -113,7 +113,7 @@ fn other(event: &Event, fields: &Fields, kind: String, name: &str) -> Decoded {
     parts.extend([event.query.as_deref().unwrap_or_default().as_bytes(), &event.payload[..]]);
     let mut decoded = Decoded::new(kind, &parts);
     decoded.occurred_at = fields.get("timestamp").and_then(|time| clock::gregorian(time, event.received_at));
-    decoded.call_key = call_id.map(str::to_owned);
+    decoded.call_key = call_id.map(Arc::from);
     let names = ["hookevent", "eventname", "notificationtype", "type"];
     let voicemail = names
         .iter()
@@ -122,7 +122,7 @@ fn other(event: &Event, fields: &Fields, kind: String, name: &str) -> Decoded {
     if let Some(call_id) = call_id.filter(|_| voicemail) {
         let mut state = CallState::default();
         state.call.mark(Mark::Voicemail);
-        decoded.fact = Some((CallRef::Key(call_id.to_owned()), Arc::new(state)));
+        decoded.about(call_id, state);
     }
     decoded
 }

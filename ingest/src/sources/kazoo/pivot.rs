@@ -1,10 +1,8 @@
 //! Pivot requests: the PBX asks how to route a call. They say that a call started, and nothing about its end.
 
-use std::sync::Arc;
-
 use trunklog_storage::call::{CallState, Mark, Rank, Stamp, Text};
 use trunklog_storage::event::Event;
-use trunklog_storage::fact::{CallRef, Decoded, SHORT_WINDOW};
+use trunklog_storage::fact::{Decoded, SHORT_WINDOW};
 
 use super::fields::{Fields, Spelling, user_part};
 
@@ -59,9 +57,8 @@ pub(super) fn decode(event: &Event) -> Decoded {
     idempotency.extend(pairs.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
     let mut decoded = Decoded::new(kind, &idempotency);
     decoded.window = SHORT_WINDOW;
-    decoded.call_key = Some(call_id.to_owned());
     let state = visit(&fields, Stamp(Rank::Receipt, event.received_at));
-    decoded.fact = Some((CallRef::Key(call_id.to_owned()), Arc::new(state)));
+    decoded.about(call_id, state);
     decoded
 }
 

@@ -2,6 +2,7 @@
 //! a number at the archive is all that recording takes.
 
 use axum::http::uri::Authority;
+use compact_str::CompactString;
 use serde_json::{Value, json};
 use trunklog_storage::event::Source;
 
@@ -30,7 +31,7 @@ impl Recorder {
         if !is_first_visit(fields?) {
             return None;
         }
-        let host = inbound.headers.get("host").map(String::as_str);
+        let host = inbound.headers.get("host").map(CompactString::as_str);
         let Some(base) = base(settings.public_url.as_deref(), host) else {
             tracing::warn!("a call is not recorded: there is no `public_url`, and its request names no host");
             return None;

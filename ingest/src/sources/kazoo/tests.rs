@@ -22,10 +22,10 @@ fn event(kind: &str, query: &str, content_type: &str, body: &str) -> Event {
         subject: None,
         structured: false,
         method: Some(if body.is_empty() { "GET" } else { "POST" }.into()),
-        path: Some("/in/kazoo/pivot".to_owned()),
-        query: (!query.is_empty()).then(|| query.to_owned()),
-        headers: SortedMap::from([("x-hook-id".into(), "h1".to_owned())]),
-        content_type: (!content_type.is_empty()).then(|| content_type.to_owned()),
+        path: Some("/in/kazoo/pivot".into()),
+        query: (!query.is_empty()).then(|| query.into()),
+        headers: SortedMap::from([("x-hook-id".into(), "h1".into())]),
+        content_type: (!content_type.is_empty()).then(|| content_type.into()),
         error: None,
         payload: Bytes::copy_from_slice(body.as_bytes()),
     }
@@ -50,7 +50,7 @@ fn json(kind: &str, body: &str) -> Decoded {
 fn fact(decoded: &Decoded) -> (&str, &CallState) {
     assert_eq!(decoded.error, None);
     match &decoded.fact {
-        Some((CallRef::Key(key), state)) => (key.as_str(), state),
+        Some((CallRef::Key(key), state)) => (key, state),
         other => panic!("no fact under a key: {other:?}"),
     }
 }

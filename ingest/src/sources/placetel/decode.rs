@@ -1,10 +1,8 @@
 //! What a Placetel message means. It carries no time and no sequence, so starts, answers and ends are receipts.
 
-use std::sync::Arc;
-
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Text};
 use trunklog_storage::event::Event;
-use trunklog_storage::fact::{CallRef, Decoded};
+use trunklog_storage::fact::Decoded;
 
 use crate::form::Form;
 use crate::settings::TenantSettings;
@@ -31,8 +29,7 @@ pub fn decode(event: &Event, _settings: &TenantSettings) -> Decoded {
         kind,
         &[b"placetel", call_id.as_bytes(), name.as_bytes(), outcome.as_bytes(), query.as_bytes(), &event.payload],
     );
-    decoded.call_key = Some(call_id.to_owned());
-    decoded.fact = Some((CallRef::Key(call_id.to_owned()), Arc::new(state(event, &fields, message))));
+    decoded.about(call_id, state(event, &fields, message));
     decoded
 }
 

@@ -1,11 +1,9 @@
 //! What a Planfix message means. A leg is an `ext`; times are receipts, because the messages carry none.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Text, Track};
 use trunklog_storage::event::Event;
-use trunklog_storage::fact::{CallRef, Decoded};
+use trunklog_storage::fact::Decoded;
 
 use crate::form::Form;
 use crate::settings::TenantSettings;
@@ -114,8 +112,7 @@ fn record(fields: &Form<'_>) -> Result<Decoded, Invalid> {
 }
 
 fn about(call_id: &str, mut decoded: Decoded, state: CallState) -> Decoded {
-    decoded.call_key = Some(call_id.to_owned());
-    decoded.fact = Some((CallRef::Key(call_id.to_owned()), Arc::new(state)));
+    decoded.about(call_id, state);
     decoded
 }
 

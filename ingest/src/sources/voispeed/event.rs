@@ -90,7 +90,7 @@ pub(super) fn decode(event: &Event, settings: &TenantSettings) -> Decoded {
         decoded.window = SHORT_WINDOW;
     }
     decoded.occurred_at = params.datetime();
-    decoded.call_key = key.map(str::to_owned);
+    decoded.call_key = key.map(Arc::from);
     let stamp = decoded.occurred_at.map_or(Stamp(Rank::Receipt, event.received_at), |at| Stamp(Rank::Message, at));
     let notice = Notice { params: &params, name, stamp, fingerprint: decoded.fingerprint };
     let state = match level {
@@ -99,8 +99,8 @@ pub(super) fn decode(event: &Event, settings: &TenantSettings) -> Decoded {
     };
     decoded.fact = state.and_then(|mut state| {
         attributes(&mut state, &params);
-        let reference = match (key, level) {
-            (Some(key), _) => CallRef::Key(key.to_owned()),
+        let reference = match (&decoded.call_key, level) {
+            (Some(key), _) => CallRef::Key(Arc::clone(key)),
             (None, Level::User) => user::open(&notice),
             // Nothing but its id tells one communication from another.
             (None, Level::System) => return None,

@@ -1,10 +1,8 @@
 //! IVR callbacks: a node of an IVR tells what it collected and waits for commands.
 
-use std::sync::Arc;
-
 use trunklog_storage::call::{CallState, Rank, Text};
 use trunklog_storage::event::Event;
-use trunklog_storage::fact::{CallRef, Decoded, SHORT_WINDOW};
+use trunklog_storage::fact::{Decoded, SHORT_WINDOW};
 
 use super::params::Params;
 use crate::settings::TenantSettings;
@@ -23,8 +21,7 @@ pub(super) fn decode(event: &Event, settings: &TenantSettings) -> Decoded {
         ["ivr", call_id, params.text("ivrid"), params.text("nodeid"), params.text("input"), params.text("tag")];
     let mut decoded = Decoded::new(KIND, &idempotency.map(str::as_bytes));
     decoded.window = SHORT_WINDOW;
-    decoded.call_key = Some(call_id.to_owned());
-    decoded.fact = Some((CallRef::Key(call_id.to_owned()), Arc::new(state(&params, event.received_at))));
+    decoded.about(call_id, state(&params, event.received_at));
     decoded
 }
 

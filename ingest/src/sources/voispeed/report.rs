@@ -1,11 +1,9 @@
 //! Rows of the PBX's reports. A report is the best source there is: what it says overrides what events said.
 
-use std::sync::Arc;
-
 use chrono_tz::Tz;
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Text, Track};
 use trunklog_storage::event::{Event, Micros};
-use trunklog_storage::fact::{CallRef, Decoded};
+use trunklog_storage::fact::Decoded;
 
 use super::xml::{self, Row};
 use super::{clock, codes};
@@ -67,12 +65,11 @@ pub(super) fn decode(event: &Event, service: Service, settings: &TenantSettings)
     let Some(key) = key else { return Decoded::quarantined(event, kind, "the row has no `callid`") };
     let mut decoded = Decoded::new(kind, &[b"report", kind.as_bytes(), id.as_bytes()]);
     decoded.occurred_at = row.time("start_time");
-    decoded.call_key = Some(key.to_owned());
     let state = match service {
         Service::CallReport | Service::CurrentCalls => entities(&row),
         Service::UserCallReport => of_user(&row),
     };
-    decoded.fact = Some((CallRef::Key(key.to_owned()), Arc::new(state)));
+    decoded.about(key, state);
     decoded
 }
 

@@ -23,10 +23,10 @@ fn event(kind: &str, query: &str, body: &str) -> Event {
         subject: None,
         structured: false,
         method: Some("GET".into()),
-        path: Some("/in/voispeed/event".to_owned()),
-        query: (!query.is_empty()).then(|| query.to_owned()),
+        path: Some("/in/voispeed/event".into()),
+        query: (!query.is_empty()).then(|| query.into()),
         headers: SortedMap::new(),
-        content_type: (!body.is_empty()).then(|| "text/xml".to_owned()),
+        content_type: (!body.is_empty()).then(|| "text/xml".into()),
         error: None,
         payload: Bytes::copy_from_slice(body.as_bytes()),
     }
@@ -43,7 +43,7 @@ fn row(kind: &str, body: &str) -> Decoded {
 fn fact(decoded: &Decoded) -> (&str, &CallState) {
     assert_eq!(decoded.error, None);
     match &decoded.fact {
-        Some((CallRef::Key(key), state)) => (key.as_str(), state),
+        Some((CallRef::Key(key), state)) => (key, state),
         other => panic!("no fact under a key: {other:?}"),
     }
 }

@@ -80,10 +80,10 @@ struct Attributes {
     subject: Option<String>,
     structured: bool,
     method: Option<CompactString>,
-    path: Option<String>,
-    query: Option<String>,
+    path: Option<CompactString>,
+    query: Option<CompactString>,
     headers: Headers,
-    content_type: Option<String>,
+    content_type: Option<CompactString>,
     error: Option<String>,
 }
 
@@ -101,11 +101,11 @@ impl Attributes {
             "ce_subject" => self.subject = text(),
             "ce_structured" => self.structured = value == "true",
             "ce_method" => self.method = Some(value.into()),
-            "ce_path" => self.path = text(),
-            "ce_query" => self.query = text(),
+            "ce_path" => self.path = Some(value.into()),
+            "ce_query" => self.query = Some(value.into()),
             "ce_headers" => self.headers = serde_json::from_str(value).unwrap_or_default(),
             "ce_error" => self.error = text(),
-            "content-type" => self.content_type = text(),
+            "content-type" => self.content_type = Some(value.into()),
             _ => {}
         }
     }

@@ -93,10 +93,10 @@ impl Scenario {
             subject: None,
             structured: false,
             method: Some(message.method.as_str().into()),
-            path: Some(message.path.clone()),
-            query: message.query.clone(),
+            path: Some(message.path.as_str().into()),
+            query: message.query.as_deref().map(Into::into),
             headers: Default::default(),
-            content_type,
+            content_type: content_type.map(Into::into),
             error: None,
             payload: payload.into(),
         }

@@ -68,7 +68,7 @@ fn facts(decoder: &dyn Decoder, scenario: &Scenario) -> Option<Vec<Fact>> {
         let mut state = (*state).clone();
         let CallRef::Key(key) = reference else { return None };
         state.delivered(event.received_at, Offset(index as u64));
-        Some(Some((key, state)))
+        Some(Some((key.to_string(), state)))
     };
     (0..scenario.messages.len()).map(fact).collect()
 }

@@ -1,10 +1,8 @@
 //! What an upload means: a recording whose bytes are stored, and the call that it belongs to.
 
-use std::sync::Arc;
-
 use trunklog_storage::call::{self, CallState, Mark, Rank};
 use trunklog_storage::event::Event;
-use trunklog_storage::fact::{CallRef, Decoded, MAX_KEY_BYTES, RecordingFact};
+use trunklog_storage::fact::{Decoded, MAX_KEY_BYTES, RecordingFact};
 use trunklog_storage::recording::message::{Upload, stored};
 use trunklog_storage::recording::{RecordingState, Text, recording_id};
 
@@ -36,8 +34,7 @@ pub(in super::super) fn decode(event: &Event) -> Decoded {
     decoded.occurred_at = target.start;
     let state = recording(&target, &upload, uploaded_as(path, event.query.as_deref()));
     if let Some(key) = target.call_key() {
-        decoded.call_key = Some(key.to_owned());
-        decoded.fact = Some((CallRef::Key(key.to_owned()), Arc::new(call(&target, &id))));
+        decoded.about(key, call(&target, &id));
     } else if target.call_id.is_some() {
         decoded.error = Some(format!("a key field is longer than {MAX_KEY_BYTES} bytes"));
     }

@@ -195,7 +195,7 @@ fn read_document(state: &IngestState, inbound: &mut Inbound, document: &Bytes) -
 async fn append(state: &IngestState, inbound: &Inbound, upload: &Upload) -> Result<Receipt, Refusal> {
     let payload = serde_json::to_vec(upload).expect("an upload is texts and numbers");
     let event = Event {
-        content_type: Some(UPLOAD_TYPE.to_owned()),
+        content_type: Some(UPLOAD_TYPE.into()),
         ..inbound.event(&format!("{}.recording", inbound.source), Bytes::from(payload))
     };
     let receipts = accept_events(state, vec![event]).await?;

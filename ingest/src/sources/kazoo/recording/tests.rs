@@ -225,10 +225,10 @@ fn event(source: Source, path: &str, query: Option<&str>, upload: &Upload) -> Ev
         subject: None,
         structured: false,
         method: Some("PUT".into()),
-        path: Some(format!("/in/REDACTED/{source}/recordings/{path}")),
-        query: query.map(str::to_owned),
-        headers: SortedMap::from([("content-type".into(), "audio/mpeg".to_owned())]),
-        content_type: Some(UPLOAD_TYPE.to_owned()),
+        path: Some(format!("/in/REDACTED/{source}/recordings/{path}").into()),
+        query: query.map(Into::into),
+        headers: SortedMap::from([("content-type".into(), "audio/mpeg".into())]),
+        content_type: Some(UPLOAD_TYPE.into()),
         error: None,
         payload: Bytes::from(serde_json::to_vec(upload).expect("is JSON")),
     }
@@ -257,7 +257,7 @@ fn recording(event: &Event) -> (String, RecordingState, Decoded) {
 
 fn fact(decoded: &Decoded) -> (&str, &CallState) {
     match &decoded.fact {
-        Some((CallRef::Key(key), state)) => (key.as_str(), state),
+        Some((CallRef::Key(key), state)) => (key, state),
         other => panic!("no fact under a key: {other:?}"),
     }
 }

@@ -1,0 +1,251 @@
+//! Reading the log at the start, from where the tables end. A long log is folded on the way, so that memory holds but a
+//! few folds of it.
+//!
+//! Decoding, taking in, writing (see [`super::early`]) and folding go on side by side: on two processors, two of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use tokio::runtime::{EnterGuard, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use super::early::Early;
+use super::restore::READ_BYTES;
+use super::sequencer::Arrived;
+use super::{Archive, Inner, Message, background};
+use crate::allocator::AllPages;
+use crate::error::Error;
+use crate::event::Offset;
+use crate::fact::Decoder;
+use crate::lake::Effort;
+use crate::log::codec;
+use crate::priority::be_nice;
+use crate::threads;
+
+/// Of a long log so many halves of `fold_bytes` are folded at once: fewer files, fewer commits, fewer calls in parts, and
+/// files of `events` that need not be joined.
+const HALVES_ON_THE_WAY: u64 = 6;
+/// So many are in memory at most, for reading goes on meanwhile.
+const HALVES_IN_MEMORY: u64 = 10;
+
+/// Records that are decoded at once, and so many times as many are ahead of those that are taken in: enough that no
+/// processor is without work while a fold waits for the disk.
+const DECODED_AT_ONCE: usize = 2048;
+const DECODED_AHEAD: usize = 6;
+/// So many times as many wait at most until they are written.
+const WRITTEN_LATER: usize = 4;
+
+/// Why the log was not read.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub error: Error,
+    /// A fold failed whose messages memory does not have any more: they must be read again.
+    pub unfolded: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed { error, unfolded: false }
+    }
+}
+
+/// A fold under way.
+type Fold = JoinHandle<Result<(), Error>>;
+
+impl Archive {
+    /// Takes in the log's messages from here on; gives the offset behind the last one. However many they are, memory holds
+    /// but a few folds of them: they are folded on the way, and if `early`, written before that. Who does not fold reads
+    /// on when another node has.
+    pub(super) async fn replay(&self, from: Offset, early: bool) -> Result<Offset, Failed> {
+        let inner = &self.inner;
+        let reading = Arc::new(Reading::start()?);
+        let mut decoded = std::pin::pin!(decoded(Arc::clone(inner), Arc::clone(&reading), from));
+        let (mut next, mut count): (Offset, u64) = (from, 0);
+        let (mut on_the_way, mut fold): (Option<OnTheWay>, Option<Fold>) = (None, None);
+        let written_later = Arc::new(Semaphore::new(WRITTEN_LATER));
+        let room = || async { Arc::clone(&written_later).acquire_owned().await.map_err(|_| Error::Closed) };
+        let fold_bytes = inner.config.fold_bytes * HALVES_ON_THE_WAY / 2;
+        let most = inner.config.fold_bytes * HALVES_IN_MEMORY / 2;
+        while let Some(arrived) = decoded.next().await {
+            let arrived = arrived?;
+            count += arrived.messages.len() as u64;
+            next = Offset(arrived.first.0 + arrived.messages.len() as u64);
+            let (taking, permit) = (Arc::clone(inner), room().await?);
+            let tail = reading.run(&reading.taking, move || taking.take_in(arrived, permit)).await?;
+            if inner.config.read_only {
+                continue;
+            }
+            if !inner.leads() {
+                if tail >= inner.config.tail_limit_bytes {
+                    break;
+                }
+                continue;
+            }
+            // Reading goes on beside a fold, but not beside a swap, which needs memory itself.
+            let is_full = tail >= most || inner.compacting.try_lock().is_err();
+            if let Some(running) = fold.take_if(|running| is_full || running.is_finished()) {
+                self.ended(running).await?;
+            }
+            if tail >= fold_bytes && fold.is_none() {
+                if on_the_way.is_none() {
+                    reading.beside_folds.store(true, Ordering::Relaxed);
+                    let begun = OnTheWay::begin()?;
+                    if early {
+                        begun.write_early(inner, room().await?).await?;
+                    }
+                    on_the_way = Some(begun);
+                }
+                fold = on_the_way.as_ref().and_then(|on_the_way| on_the_way.fold(inner));
+            }
+        }
+        if let Some(running) = fold {
+            self.ended(running).await?;
+            inner.sequencer.lock().check()?;
+        }
+        if let Some(on_the_way) = &on_the_way {
+            // Nobody could ask for what is only written, not committed.
+            let is_written = inner.sequencer.lock().early_bytes > 0;
+            if let Some(last) = is_written.then(|| on_the_way.fold(inner)).flatten() {
+                self.ended(last).await?;
+            }
+            inner.sequencer.lock().early = None;
+        }
+        if count > 0 {
+            tracing::info!(messages = count, "read the log's tail");
+        }
+        Ok(next)
+    }
+
+    /// Waits for a fold on the way. Its error is logged there; what it did not fold stays in memory, if memory has it.
+    async fn ended(&self, fold: Fold) -> Result<(), Failed> {
+        let broken = |panic| Err(Error::Corrupt(format!("the fold broke off: {panic}")));
+        match fold.await.unwrap_or_else(broken) {
+            Err(error) if self.inner.sequencer.lock().early.is_some() => Err(Failed { error, unfolded: true }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    /// Takes in messages of the log; gives the size in bytes of those that the tables lack. The permit ends when they are
+    /// written, if they are before they are folded.
+    fn take_in(&self, arrived: Arrived, permit: OwnedSemaphorePermit) -> Result<u64, Error> {
+        let mut sequencer = self.sequencer.lock();
+        sequencer.take(arrived);
+        sequencer.check()?;
+        sequencer.write_early(permit);
+        let bytes = sequencer.bytes();
+        self.tail_bytes.store(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// The log's messages from here on, in pieces that are decoded ahead.
+fn decoded(inner: Arc<Inner>, reading: Arc<Reading>, from: Offset) -> impl Stream<Item = Result<Arrived, Error>> {
+    let (threads, decoder) = (Arc::clone(&reading), Arc::clone(&inner.decoder));
+    let records = futures::stream::try_unfold(from, move |from| {
+        let (inner, threads) = (Arc::clone(&inner), Arc::clone(&threads));
+        async move {
+            let records = threads.run(&threads.taking, move || inner.log.read(from, READ_BYTES)).await?;
+            Ok::<_, Error>(records.last().map(|(last, _)| Offset(last.0 + 1)).map(|next| (records, next)))
+        }
+    });
+    let pieces = records.map_ok(|records| futures::stream::iter(pieces(records).map(Ok::<_, Error>))).try_flatten();
+    let decoded = pieces.map(move |records| {
+        let (decoder, threads) = (Arc::clone(&decoder), Arc::clone(&reading));
+        async move {
+            let records = records?;
+            threads.run(&threads.decoding, move || decode(records, decoder.as_ref())).await
+        }
+    });
+    decoded.buffered(DECODED_AHEAD)
+}
+
+/// The records in their order, so many at once.
+fn pieces(records: Vec<(Offset, Bytes)>) -> impl Iterator<Item = Vec<(Offset, Bytes)>> {
+    let mut records = records.into_iter();
+    std::iter::from_fn(move || {
+        Some(records.by_ref().take(DECODED_AT_ONCE).collect::<Vec<_>>()).filter(|piece| !piece.is_empty())
+    })
+}
+
+/// Successive records of the log.
+pub(super) fn decode(records: Vec<(Offset, Bytes)>, decoder: &dyn Decoder) -> Result<Arrived, Error> {
+    let first = records.first().map(|(first, _)| *first).unwrap_or_default();
+    let mut messages = Vec::with_capacity(records.len());
+    for (_, record) in records {
+        messages.push(Message::new(codec::decode(&record)?, decoder));
+    }
+    let duplicate = messages.iter().map(|_| AtomicBool::new(false)).collect();
+    Ok(Arrived { first, messages, duplicate })
+}
+
+/// The threads that read: at lower priority once folds go on beside them, to fill their pauses.
+struct Reading {
+    /// One for each processor, which stays there: what a fold leaves of any processor is used at once. The system's own
+    /// balance lets a processor sleep for milliseconds while work waits for the other one.
+    decoding: threads::Threads,
+    taking: threads::Threads,
+    beside_folds: Arc<AtomicBool>,
+}
+
+impl Reading {
+    fn start() -> Result<Reading, Error> {
+        let decoding = threads::Threads::one_for_each_processor("decode")?;
+        Ok(Reading { decoding, taking: threads::Threads::start("read", 2)?, beside_folds: Arc::default() })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        threads: &threads::Threads,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let beside_folds = Arc::clone(&self.beside_folds);
+        let work = move || {
+            if beside_folds.load(Ordering::Relaxed) {
+                be_nice();
+            }
+            work()
+        };
+        threads.begin(work).done().await.ok_or(Error::Closed)?
+    }
+}
+
+/// What folds need while the log is read: threads, and memory that does not come and go. A runtime must not be dropped
+/// where waiting is not allowed.
+struct OnTheWay {
+    threads: Option<Runtime>,
+    _pages: AllPages,
+}
+
+impl OnTheWay {
+    fn begin() -> Result<OnTheWay, Error> {
+        Ok(OnTheWay { threads: Some(background::runtime_for_the_start()?), _pages: AllPages::keep() })
+    }
+
+    /// From now on messages are written as they come, those that memory has at once: else this fold and the next one
+    /// would both write them.
+    async fn write_early(&self, inner: &Inner, permit: OwnedSemaphorePermit) -> Result<(), Error> {
+        let writer = inner.tables.lock().await.events.writer(Effort::Fold)?;
+        let _here: Option<EnterGuard<'_>> = self.threads.as_ref().map(Runtime::enter);
+        let mut sequencer = inner.sequencer.lock();
+        sequencer.early = Some(Early::begin(writer));
+        sequencer.write_early(permit);
+        Ok(())
+    }
+
+    fn fold(&self, inner: &Arc<Inner>) -> Option<Fold> {
+        self.threads.as_ref().map(|threads| threads.spawn(background::fold_on_the_way(Arc::clone(inner))))
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
