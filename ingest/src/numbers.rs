@@ -1,13 +1,16 @@
 //! Telephone numbers as sent, to E.164: by the metadata of the `phonenumber` crate (calling codes, prefixes, lengths),
 //! more tolerant than its parser, which refuses what is plausible but not assigned.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use ahash::RandomState;
 use compact_str::CompactString;
 use parking_lot::RwLock;
 use phonenumber::Metadata;
 use phonenumber::metadata::DATABASE;
+use regex::{Regex, RegexBuilder};
 
 /// Numbers up to this many digits are extensions or short numbers.
 const SHORT_DIGITS: usize = 5;
@@ -15,18 +18,68 @@ const SHORT_DIGITS: usize = 5;
 const MAX_DIGITS: usize = 15;
 /// The shortest with a calling code.
 const MIN_DIGITS: usize = 7;
-/// When so many numbers of a country are remembered, remembering starts anew.
-const CACHE_LIMIT: usize = 50_000;
 /// Longer texts are no numbers.
 const MAX_TEXT: usize = 64;
+/// Calling codes have at most three digits.
+const CODES: usize = 1000;
 
-/// Those that were asked for in one country, or in none.
-type Known = HashMap<CompactString, Option<CompactString>, RandomState>;
+/// A country's numbering plan.
+#[derive(Debug)]
+struct Plan {
+    /// The calling code.
+    code: String,
+    /// The trunk prefix (`0` in Germany, `8` in Russia; Italy has none, and keeps its zeros).
+    trunk: Option<String>,
+    /// Whole national numbers.
+    national: Regex,
+    /// What is dialled before a calling code.
+    abroad: Option<Regex>,
+}
 
-/// Normalises numbers and remembers the results: the metadata's regular expressions are slow.
-#[derive(Debug, Default)]
+impl Plan {
+    /// The crate looks its expressions up by their text in a locked cache at each use, which takes longer than matching.
+    fn of(metadata: &Metadata) -> Option<Plan> {
+        let compiled = |pattern: &str| RegexBuilder::new(pattern).ignore_whitespace(true).unicode(false).build().ok();
+        Some(Plan {
+            code: metadata.country_code().to_string(),
+            trunk: metadata.national_prefix().map(str::to_owned),
+            national: compiled(&format!("^(?:{})$", metadata.descriptors().general().national_number()))?,
+            abroad: metadata.international_prefix().and_then(|prefix| compiled(&format!("^(?:{prefix})"))),
+        })
+    }
+
+    /// The national number of one sent with its calling code but without `+`, such as `79101234567` in Russia.
+    fn without_code<'a>(&self, digits: &'a str) -> Option<&'a str> {
+        let national = self.without_trunk(digits.strip_prefix(&self.code)?);
+        (!self.national.is_match(digits) && self.national.is_match(national)).then_some(national)
+    }
+
+    /// The national number of what follows a calling code: Italy's zeros stay, a trunk prefix that was left in goes.
+    fn after_code<'a>(&self, digits: &'a str) -> &'a str {
+        let has_trunk = self.trunk.as_ref().is_some_and(|trunk| digits.starts_with(trunk));
+        if has_trunk && !self.national.is_match(digits) { self.without_trunk(digits) } else { digits }
+    }
+
+    fn without_trunk<'a>(&self, digits: &'a str) -> &'a str {
+        let Some(national) = self.trunk.as_ref().and_then(|trunk| digits.strip_prefix(trunk)) else { return digits };
+        let trunk_belongs = self.national.is_match(digits) && !self.national.is_match(national);
+        if trunk_belongs || national.is_empty() { digits } else { national }
+    }
+}
+
+/// Normalises numbers.
+#[derive(Debug)]
 pub struct Numbers {
-    known: RwLock<HashMap<CompactString, Known, RandomState>>,
+    /// Plans by calling code, those that were asked for.
+    by_code: Box<[OnceLock<Option<Plan>>]>,
+    /// And by country.
+    by_country: RwLock<HashMap<CompactString, Option<Arc<Plan>>, RandomState>>,
+}
+
+impl Default for Numbers {
+    fn default() -> Numbers {
+        Numbers { by_code: (0..CODES).map(|_| OnceLock::new()).collect(), by_country: RwLock::default() }
+    }
 }
 
 impl Numbers {
@@ -35,44 +88,59 @@ impl Numbers {
         if number.len() > MAX_TEXT {
             return None;
         }
-        let place = country.unwrap_or_default();
-        if let Some(found) = self.known.read().get(place).and_then(|known| known.get(number)) {
-            return found.as_ref().map(CompactString::to_string);
+        let number = number.strip_prefix("tel:").unwrap_or(number);
+        // `+49 (0)30 …`: the trunk prefix is shown, and not dialled from abroad.
+        let number = match number.trim_start().starts_with('+') && number.contains("(0)") {
+            true => Cow::Owned(number.replace("(0)", "")),
+            false => Cow::Borrowed(number),
+        };
+        let digits = plain(&number)?;
+        if let Some(international) = digits.strip_prefix('+') {
+            return self.international_number(international);
         }
-        let found = normalise(country, number);
-        let mut countries = self.known.write();
-        let known = countries.entry(place.into()).or_default();
-        if known.len() >= CACHE_LIMIT {
-            known.clear();
+        if digits.len() <= SHORT_DIGITS {
+            return None;
         }
-        known.insert(number.into(), found.as_deref().map(CompactString::from));
-        found
+        let plan = self.of_country(country?)?;
+        let prefix = plan.abroad.as_ref().and_then(|abroad| abroad.find(&digits));
+        let abroad = prefix.map(|prefix| &digits[prefix.end()..]);
+        if let Some(international) = abroad.filter(|rest| rest.len() >= MIN_DIGITS && !rest.starts_with('0')) {
+            return self.international_number(international);
+        }
+        let national = plan.without_code(&digits).unwrap_or_else(|| plan.without_trunk(&digits));
+        bounded(&plan.code, national)
     }
-}
 
-fn normalise(country: Option<&str>, number: &str) -> Option<String> {
-    let number = number.strip_prefix("tel:").unwrap_or(number);
-    // `+49 (0)30 …`: the trunk prefix is shown, and not dialled from abroad.
-    let digits =
-        plain(&if number.trim_start().starts_with('+') { number.replace("(0)", "") } else { number.to_owned() })?;
-    if let Some(international) = digits.strip_prefix('+') {
-        return international_number(international);
+    fn international_number(&self, digits: &str) -> Option<String> {
+        if digits.starts_with('0') {
+            return None;
+        }
+        let known = (1..=3)
+            .filter_map(|length| digits.split_at_checked(length))
+            .find_map(|(code, national)| Some((code, self.of_code(code.parse().ok()?)?.after_code(national))));
+        // A calling code that the metadata does not know is still a number.
+        let (code, national) = known.unwrap_or(("", digits));
+        bounded(code, national)
     }
-    if digits.len() <= SHORT_DIGITS {
-        return None;
+
+    /// The plan of the main country with this calling code.
+    fn of_code(&self, code: u16) -> Option<&Plan> {
+        let plan = self.by_code.get(usize::from(code))?.get_or_init(|| {
+            let countries = DATABASE.by_code(&code)?;
+            let main = countries.iter().find(|country| country.is_main_country_for_code()).or(countries.first())?;
+            Plan::of(main)
+        });
+        plan.as_ref()
     }
-    let metadata = DATABASE.by_id(country?.to_ascii_uppercase().as_str())?;
-    let prefix_end = metadata.international_prefix().and_then(|prefix| prefix.find(&digits)).filter(|m| m.start() == 0);
-    let abroad = prefix_end.map(|prefix| &digits[prefix.end()..]);
-    if let Some(international) = abroad.filter(|rest| rest.len() >= MIN_DIGITS && !rest.starts_with('0')) {
-        return international_number(international);
+
+    fn of_country(&self, country: &str) -> Option<Arc<Plan>> {
+        if let Some(known) = self.by_country.read().get(country) {
+            return known.clone();
+        }
+        let plan = DATABASE.by_id(country.to_ascii_uppercase().as_str()).and_then(Plan::of).map(Arc::new);
+        self.by_country.write().insert(country.into(), plan.clone());
+        plan
     }
-    let code = metadata.country_code().to_string();
-    let national = match without_code(metadata, &digits, &code) {
-        Some(national) => national,
-        None => without_prefix(metadata, &digits),
-    };
-    bounded(&code, national)
 }
 
 /// Digits, with a `+` before them if there was one; `None` if anything but the usual punctuation stands between.
@@ -89,46 +157,9 @@ fn plain(number: &str) -> Option<String> {
     (!digits.is_empty()).then_some(digits)
 }
 
-fn international_number(digits: &str) -> Option<String> {
-    if digits.starts_with('0') {
-        return None;
-    }
-    let known = (1..=3).filter_map(|length| digits.split_at_checked(length)).find_map(|(code, national)| {
-        let countries = DATABASE.by_code(&code.parse::<u16>().ok()?)?;
-        let main = countries.iter().find(|country| country.is_main_country_for_code()).or(countries.first())?;
-        let may_have_prefix = main.national_prefix().is_some_and(|prefix| national.starts_with(prefix));
-        let complete = !may_have_prefix || is_whole(main, national);
-        Some((code, if complete { national } else { without_prefix(main, national) }))
-    });
-    // A calling code that the metadata does not know is still a number.
-    let (code, national) = known.unwrap_or(("", digits));
-    bounded(code, national)
-}
-
 fn bounded(code: &str, national: &str) -> Option<String> {
     let length = code.len() + national.len();
     (MIN_DIGITS..=MAX_DIGITS).contains(&length).then(|| format!("+{code}{national}"))
-}
-
-/// Whether these digits are a whole national number; the crate's own test accepts what only begins like one.
-fn is_whole(metadata: &Metadata, national: &str) -> bool {
-    let pattern = metadata.descriptors().general().national_number();
-    pattern.find(national).is_some_and(|found| found.start() == 0 && found.end() == national.len())
-}
-
-/// The national number of one sent with its calling code but without `+`, such as `79101234567` in Russia.
-fn without_code<'a>(metadata: &Metadata, digits: &'a str, code: &str) -> Option<&'a str> {
-    let national = without_prefix(metadata, digits.strip_prefix(code)?);
-    (!is_whole(metadata, digits) && is_whole(metadata, national)).then_some(national)
-}
-
-/// The number without the trunk prefix (`0` in Germany, `8` in Russia; Italy has none, and keeps its zeros).
-fn without_prefix<'a>(metadata: &Metadata, digits: &'a str) -> &'a str {
-    let Some(national) = metadata.national_prefix().and_then(|prefix| digits.strip_prefix(prefix)) else {
-        return digits;
-    };
-    let prefix_belongs = is_whole(metadata, digits) && !is_whole(metadata, national);
-    if prefix_belongs || national.is_empty() { digits } else { national }
 }
 
 #[cfg(test)]

@@ -1,7 +1,21 @@
 //! Values that several sources write alike.
 
+use compact_str::CompactString;
+
 /// A year and a day in milliseconds: no call is longer.
 const MAX_DURATION_MS: i64 = 366 * 24 * 3600 * 1000;
+
+/// A type of events: what it is named after, with dots between.
+pub fn kind_of<const N: usize>(names: [&str; N]) -> CompactString {
+    let mut kind = CompactString::default();
+    for name in names {
+        if !kind.is_empty() {
+            kind.push('.');
+        }
+        kind.push_str(name);
+    }
+    kind
+}
 
 /// Of `user@realm` the user; everything else as it is.
 pub fn user_part(party: &str) -> &str {
@@ -25,6 +39,11 @@ mod tests {
         for text in ["", "-1", "abc", "99999999999", "9223372036854775807", "99999999999999999999"] {
             assert_eq!(milliseconds(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn types_have_dots() {
+        assert_eq!(kind_of(["voispeed", "user", "ringing"]), "voispeed.user.ringing");
     }
 
     #[test]

@@ -70,7 +70,8 @@ pub(crate) enum Noted {
     SameRecord,
 }
 
-fn key(tenant: &str, source: Source, fingerprint: &[u8; 32]) -> u128 {
+/// The key of a delivery in the index.
+pub(crate) fn key(tenant: &str, source: Source, fingerprint: &[u8; 32]) -> u128 {
     let mut hash = Sha256::new();
     for part in [tenant.as_bytes(), b"\0", source.as_str().as_bytes(), b"\0", fingerprint] {
         hash.update(part);
@@ -133,14 +134,7 @@ impl Duplicates {
     ///
     /// # Errors
     /// If a run cannot be read.
-    pub fn note(
-        &mut self,
-        fingerprint: &[u8; 32],
-        window: Micros,
-        offset: Offset,
-        event: &Arc<Event>,
-    ) -> Result<Noted, Error> {
-        let key = key(&event.tenant, event.source, fingerprint);
+    pub fn note_key(&mut self, key: u128, window: Micros, offset: Offset, event: &Arc<Event>) -> Result<Noted, Error> {
         self.aside.latest = self.aside.latest.max(event.received_at);
         let latest = self.aside.latest;
         let fits = |at: Offset, received: Micros| {
@@ -186,6 +180,11 @@ impl Duplicates {
             self.put_aside(offset, event.received_at, &event.id);
         }
         Ok(noted)
+    }
+
+    /// Looks where a key would be, so that it is near when it is noted.
+    pub fn fetch(&self, key: u128) -> usize {
+        self.runs.fetch(key) ^ usize::from(self.recent.find(hash(key), |_| false).is_some())
     }
 
     fn put_aside(&mut self, offset: Offset, received_at: Micros, id: &str) {
@@ -294,6 +293,18 @@ mod tests {
 
     const DAY: Micros = 86_400_000_000;
     const PRINT: [u8; 32] = [7; 32];
+
+    impl Duplicates {
+        fn note(
+            &mut self,
+            fingerprint: &[u8; 32],
+            window: Micros,
+            offset: Offset,
+            event: &Arc<Event>,
+        ) -> Result<Noted, Error> {
+            self.note_key(key(&event.tenant, event.source, fingerprint), window, offset, event)
+        }
+    }
 
     fn index() -> Duplicates {
         Duplicates::new(View::empty(), None, Aside::default())

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use tokio_util::task::AbortOnDropHandle;
 
+use super::ahead::FETCHED_AT_ONCE;
 use super::duplicates::{Duplicates, Stored};
 use super::early::{self, Early};
 use super::keyer::Keyer;
@@ -86,19 +87,30 @@ impl<S: State> Placed<S> {
     }
 }
 
+/// Looks at each of what these hold, so that it comes from memory side by side (see [`super::ahead`]).
+fn fetch<S: State>(entries: &[&Entry<S>]) {
+    let holders = entries.iter().map(|Entry { keyed, .. }| {
+        Arc::strong_count(&keyed.id) ^ Arc::strong_count(&keyed.key) ^ Arc::strong_count(&keyed.state)
+    });
+    std::hint::black_box(holders.fold(0, |all, held| all ^ held));
+}
+
 impl<S: Projected> Changed<S> {
     /// `latest` is the highest receipt time of all messages, `most` how many may be provisional.
     fn new(whole: &[&Entry<S>], parts: &[&Entry<S>], latest: Micros, most: usize) -> Changed<S> {
         let parts = parts.iter().map(|entry| Placed::of(entry.keyed.clone())).collect();
         let mut changed = Changed { settled: Vec::new(), provisional: Vec::new(), unsure: Vec::new(), parts };
         let mut changing = Vec::new();
-        for entry in whole {
-            let (time, outlook) = S::outlook(&entry.keyed, latest);
-            let placed = Placed::at(time, entry.keyed.clone());
-            match outlook {
-                Outlook::Settled => changed.settled.push(placed),
-                Outlook::Changing { heard } => changing.push((Reverse(heard), placed)),
-                Outlook::Unsure => changed.unsure.push(placed),
+        for some in whole.chunks(FETCHED_AT_ONCE) {
+            fetch(some);
+            for entry in some {
+                let (time, outlook) = S::outlook(&entry.keyed, latest);
+                let placed = Placed::at(time, entry.keyed.clone());
+                match outlook {
+                    Outlook::Settled => changed.settled.push(placed),
+                    Outlook::Changing { heard } => changing.push((Reverse(heard), placed)),
+                    Outlook::Unsure => changed.unsure.push(placed),
+                }
             }
         }
         if changing.len() > most {

@@ -10,6 +10,7 @@
 //! Two laws: an append returns only after its messages are durable *and* taken in by every later snapshot; a snapshot
 //! is one offset, and Delta and memory are told apart by offset, never by time.
 
+mod ahead;
 mod append;
 mod arrivals;
 mod asked;

@@ -26,7 +26,8 @@ pub(crate) const HOME_BYTES: usize = 4;
 
 /// Where a call or recording stands in the index: the first 128 bits of its id.
 pub(crate) fn home_key(id: &str) -> u128 {
-    id.get(..32).and_then(|prefix| u128::from_str_radix(prefix, 16).ok()).unwrap_or_default()
+    let half = |digits: std::ops::Range<usize>| u64::from_str_radix(id.get(digits)?, 16).ok();
+    half(0..16).zip(half(16..32)).map_or(0, |(high, low)| u128::from(high) << 64 | u128::from(low))
 }
 
 /// An entry of the index.
@@ -217,6 +218,12 @@ impl<S: State> Projection<S> {
         let key = home_key(id);
         let indexed = self.homes.first(key)?.map(i32::from_be_bytes);
         Ok(indexed.or_else(|| self.placed.get(&key).copied()))
+    }
+
+    /// Looks where this one would be, so that it is near when something is said of it.
+    pub fn fetch(&self, id: &str) -> usize {
+        let entry = self.overlay.get(id).or_else(|| self.provisional.get(id));
+        entry.map_or_else(|| self.homes.fetch(home_key(id)), |entry| Arc::strong_count(&entry.keyed.state))
     }
 
     /// Whether anything is known of this one.

@@ -31,9 +31,10 @@ const HALVES_ON_THE_WAY: u64 = 6;
 /// So many are in memory at most, for reading goes on meanwhile.
 const HALVES_IN_MEMORY: u64 = 10;
 
-/// Records that are decoded at once, and so many times as many are ahead of those that are taken in: enough that no
-/// processor is without work while a fold waits for the disk.
-const DECODED_AT_ONCE: usize = 2048;
+/// Records that are decoded at once, and so many times as many are ahead of those that are taken in: enough that hardly a
+/// processor is without work while a fold waits for the disk, and so few that they are still in the processor's caches
+/// when they are written.
+const DECODED_AT_ONCE: usize = 1024;
 const DECODED_AHEAD: usize = 6;
 /// So many times as many wait at most until they are written.
 const WRITTEN_LATER: usize = 4;

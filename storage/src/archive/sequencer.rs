@@ -10,6 +10,7 @@ use ahash::RandomState;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Message;
+use super::ahead::{Ahead, FETCHED_AT_ONCE};
 use super::arrivals::Announcer;
 use super::duplicates::{Duplicates, Noted};
 use super::early::Early;
@@ -139,13 +140,17 @@ impl Sequencer {
 
     /// Takes in a batch, unless an earlier one failed.
     pub fn take(&mut self, arrived: Arrived) {
+        let mut ahead: Vec<Ahead> = arrived.messages.iter().map(Ahead::of).collect();
         for (index, message) in arrived.messages.into_iter().enumerate() {
+            if index % FETCHED_AT_ONCE == 0 {
+                self.fetch(&ahead[index..ahead.len().min(index + FETCHED_AT_ONCE)]);
+            }
             let offset = Offset(arrived.first.0 + index as u64);
             if self.failed.is_some() {
                 return;
             }
-            let Message { event, decoded } = message;
-            let taken = catch_unwind(AssertUnwindSafe(|| self.message(offset, event, decoded)));
+            let (delivery, call) = (ahead[index].delivery, ahead[index].call.take());
+            let taken = catch_unwind(AssertUnwindSafe(|| self.message(offset, message, delivery, call)));
             let failure = match taken {
                 Ok(Ok(duplicate)) => {
                     arrived.duplicate[index].store(duplicate, Ordering::Release);
@@ -170,11 +175,19 @@ impl Sequencer {
         matches!(self.failed, Some(Failure::Index(_)))
     }
 
-    /// Takes in one message; says whether it is a duplicate.
-    fn message(&mut self, offset: Offset, event: Arc<Event>, mut decoded: Decoded) -> Result<bool, Error> {
+    /// Takes in one message, which has this key among deliveries, and whose call has this id, if that is known; says
+    /// whether it is a duplicate.
+    fn message(
+        &mut self,
+        offset: Offset,
+        message: Message,
+        delivery: u128,
+        call: Option<Arc<str>>,
+    ) -> Result<bool, Error> {
+        let Message { event, mut decoded } = message;
         let mut duplicate_of = None;
         if self.duplicates.is_behind(offset) {
-            match self.duplicates.note(&decoded.fingerprint, decoded.window, offset, &event)? {
+            match self.duplicates.note_key(delivery, decoded.window, offset, &event)? {
                 Noted::First => {}
                 Noted::RepeatOf(original) => duplicate_of = Some(original),
                 Noted::SameRecord => {
@@ -185,7 +198,7 @@ impl Sequencer {
         } else {
             self.duplicates.pass((offset, event.received_at, event.id.as_str()));
         }
-        self.project(offset, &event, &mut decoded, true)?;
+        self.merge(offset, &event, &mut decoded, call, true)?;
         let duplicate = duplicate_of.is_some();
         if self.events_watermark.is_none_or(|folded| offset > folded) {
             let Decoded { occurred_at, fingerprint, error, .. } = decoded;
@@ -208,8 +221,19 @@ impl Sequencer {
     /// # Errors
     /// If an index cannot be read.
     pub fn project(&mut self, offset: Offset, event: &Event, decoded: &mut Decoded, tell: bool) -> Result<(), Error> {
+        self.merge(offset, event, decoded, None, tell)
+    }
+
+    fn merge(
+        &mut self,
+        offset: Offset,
+        event: &Event,
+        decoded: &mut Decoded,
+        id: Option<Arc<str>>,
+        tell: bool,
+    ) -> Result<(), Error> {
         if self.keyed.is_none_or(|keyed| offset > keyed) {
-            let call = self.call(offset, event, decoded);
+            let call = self.call(offset, event, decoded, id);
             self.keyed = Some(offset);
             if let Some(call) = call {
                 if self.calls.is_behind(offset) {
@@ -237,8 +261,14 @@ impl Sequencer {
         tenant
     }
 
-    /// What the message says about a call, if it does.
-    fn call(&mut self, offset: Offset, event: &Event, decoded: &mut Decoded) -> Option<Keyed<CallState>> {
+    /// What the message says about a call, if it does; `id` is that of the call, if it is known.
+    fn call(
+        &mut self,
+        offset: Offset,
+        event: &Event,
+        decoded: &mut Decoded,
+        id: Option<Arc<str>>,
+    ) -> Option<Keyed<CallState>> {
         let key = self.keyer.key(event, decoded)?;
         let (_, mut shared) = decoded.fact.take()?;
         let state = Arc::make_mut(&mut shared);
@@ -251,7 +281,7 @@ impl Sequencer {
         Some(Keyed {
             tenant: self.shared(&event.tenant),
             source,
-            id: shared_call_id(&event.tenant, source, &key),
+            id: id.unwrap_or_else(|| shared_call_id(&event.tenant, source, &key)),
             key,
             day: home_day(event, decoded),
             state: shared,

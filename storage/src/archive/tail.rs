@@ -50,7 +50,7 @@ impl Tail {
         self.bytes += weight(&logged);
         self.open.push(logged);
         if self.open.len() >= CHUNK {
-            let events = std::mem::take(&mut self.open);
+            let events = std::mem::replace(&mut self.open, Vec::with_capacity(CHUNK));
             self.sealed.push_back(Arc::new(Chunk { events, rendered: OnceLock::new() }));
         }
     }

@@ -87,6 +87,11 @@ impl Filter {
         missing == 0
     }
 
+    /// A word of the key's line: asking for it brings the line near.
+    pub fn fetch(&self, key: u128) -> u32 {
+        self.lines[self.line_of(key)].0[0]
+    }
+
     pub fn line_count(&self) -> usize {
         self.lines.len()
     }

@@ -72,6 +72,11 @@ impl<const V: usize> Run<V> {
         self.footer.memory_bytes()
     }
 
+    /// Something of what [`Run::search`] looks at first.
+    pub fn fetch(&self, key: u128) -> u32 {
+        self.footer.filter.fetch(key)
+    }
+
     /// Gives every value of the key, ascending, until told to stop.
     pub fn search(
         &self,

@@ -237,7 +237,7 @@ impl Table {
     /// If the table cannot be read or made.
     pub async fn events(place: &Place<'_>) -> Result<Table, Error> {
         let columns = Columns {
-            bloom: &["event_id", "call_key", "fingerprint"],
+            bloom: &["event_id", "call_key"],
             unique: &[
                 "event_id",
                 "call_key",

@@ -68,7 +68,7 @@ fn unpack(mut bytes: &[u8]) -> Option<Event> {
             "path" => path = Some(text(bytes)?.into()),
             "query" => query = Some(text(bytes)?.into()),
             "headers" => headers = unpack_headers(bytes)?,
-            "content_type" => content_type = Some(content_type_of(text(bytes)?)),
+            "content_type" => content_type = Some(usual_text(text(bytes)?)),
             "error" => error = Some(text(bytes)?.to_owned()),
             _ => return None,
         }
@@ -101,13 +101,14 @@ fn unpack_headers(bytes: &mut &[u8]) -> Option<Headers> {
     let (count, mut headers) = (read_map_len(bytes).ok()?, Headers::new());
     headers.reserve(count as usize);
     for _ in 0..count {
-        headers.insert(text(bytes)?.into(), text(bytes)?.into());
+        headers.insert(text(bytes)?.into(), usual_text(text(bytes)?));
     }
     Some(headers)
 }
 
-/// The one that most messages have is too long to stand in its place, and is not to be allocated for each of them.
-fn content_type_of(text: &str) -> CompactString {
+/// The content type that most messages have, also among their headers, is too long to stand in its place, and is not to
+/// be allocated for each of them.
+fn usual_text(text: &str) -> CompactString {
     const FORM: &str = "application/x-www-form-urlencoded";
     if text == FORM { CompactString::const_new(FORM) } else { text.into() }
 }

@@ -9,7 +9,7 @@ use trunklog_storage::fact::Decoded;
 
 use super::fields::{Fields, Spelling, user_part};
 use super::{causes, clock, pivot};
-use crate::sources::values::milliseconds;
+use crate::sources::values::{kind_of, milliseconds};
 
 /// Fields of the A-leg worth showing, by folded name, and the attribute each becomes.
 const A_LEG_ATTRIBUTES: &[(&str, &str)] = &[
@@ -67,17 +67,17 @@ impl Stage {
 
 /// What a webhook means.
 pub(super) fn decode(event: &Event) -> Decoded {
-    let hook = format!("{}.hook", event.source);
+    let hook = || kind_of([event.source.as_str(), "hook"]);
     let fields = match Fields::of(event, Spelling::Hook) {
         Ok(fields) => fields,
-        Err(error) => return Decoded::quarantined(event, hook, error),
+        Err(error) => return Decoded::quarantined(event, hook(), error),
     };
     let Some(name) = fields.get("hookevent").or_else(|| fields.get("eventname")) else {
-        return Decoded::quarantined(event, hook, "the field `hook_event` is missing");
+        return Decoded::quarantined(event, hook(), "the field `hook_event` is missing");
     };
     let stage = Stage::parse(name).or_else(|| fields.get("eventname").and_then(Stage::parse));
-    let Some(stage) = stage else { return other(event, &fields, hook, name) };
-    let kind = format!("{}.{}", event.source, stage.as_str());
+    let Some(stage) = stage else { return other(event, &fields, hook(), name) };
+    let kind = kind_of([event.source.as_str(), stage.as_str()]);
     let Some(call_id) = fields.get("callid") else {
         return Decoded::quarantined(event, kind, "the field `call_id` is missing");
     };
@@ -106,7 +106,7 @@ fn idempotency<'a>(event: &'a Event, fields: &'a Fields, name: &'a str, call_id:
 }
 
 /// Hooks on parking, documents and notifications: kept, and of a new voicemail the call is told.
-fn other(event: &Event, fields: &Fields, kind: String, name: &str) -> Decoded {
+fn other(event: &Event, fields: &Fields, kind: CompactString, name: &str) -> Decoded {
     let call_id = fields.get("callid");
     let mut parts = idempotency(event, fields, name, call_id.unwrap_or_default());
     // Several notifications on one call may bear the same second.

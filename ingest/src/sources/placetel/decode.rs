@@ -6,7 +6,7 @@ use trunklog_storage::fact::Decoded;
 
 use crate::form::Form;
 use crate::settings::TenantSettings;
-use crate::sources::values::{milliseconds, user_part};
+use crate::sources::values::{kind_of, milliseconds, user_part};
 
 /// Decodes one message.
 pub fn decode(event: &Event, _settings: &TenantSettings) -> Decoded {
@@ -19,7 +19,7 @@ pub fn decode(event: &Event, _settings: &TenantSettings) -> Decoded {
         let error = if name.is_empty() { "`event` is missing" } else { "`event` is none that is known" };
         return Decoded::quarantined(event, "placetel.unknown", error);
     };
-    let kind = format!("placetel.{}", message.as_str());
+    let kind = kind_of(["placetel", message.as_str()]);
     let Some(call_id) = fields.text("call_id") else {
         return Decoded::quarantined(event, kind, "`call_id` is missing");
     };

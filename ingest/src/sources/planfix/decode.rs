@@ -7,7 +7,7 @@ use trunklog_storage::fact::Decoded;
 
 use crate::form::Form;
 use crate::settings::TenantSettings;
-use crate::sources::values::milliseconds;
+use crate::sources::values::{kind_of, milliseconds};
 
 /// Decodes one message.
 pub fn decode(event: &Event, _settings: &TenantSettings) -> Decoded {
@@ -98,7 +98,7 @@ fn call_event(event: &Event, fields: &Form<'_>) -> Result<Decoded, Invalid> {
             extras(&mut state, fields);
         }
     }
-    Ok(about(call_id, Decoded::new(format!("planfix.{}", step.as_str()), &idempotency), state))
+    Ok(about(call_id, Decoded::new(kind_of(["planfix", step.as_str()]), &idempotency), state))
 }
 
 fn record(fields: &Form<'_>) -> Result<Decoded, Invalid> {

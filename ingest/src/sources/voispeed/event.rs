@@ -11,6 +11,7 @@ use super::codes::{SYSTEM_EVENTS, USER_EVENTS};
 use super::params::Params;
 use super::{system, user};
 use crate::settings::TenantSettings;
+use crate::sources::values::kind_of;
 
 /// Whose view of a call an event gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ pub(super) fn decode(event: &Event, settings: &TenantSettings) -> Decoded {
     if key.is_none() && level == Level::User && params.first(&["ext", "number", "request_id"]).is_none() {
         return unknown("no parameter tells which call this is about".to_owned());
     }
-    let kind = format!("voispeed.{}.{name}", level.as_str());
+    let kind = kind_of(["voispeed", level.as_str(), name]);
     let mut decoded = Decoded::new(kind, &idempotency(event, &params, level, name, key));
     if key.is_none() || (params.get("datetime").is_none() && repeats(name)) {
         decoded.window = SHORT_WINDOW;

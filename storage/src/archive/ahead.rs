@@ -1,0 +1,45 @@
+//! What messages will look up in memory, worked out before their turn. Their places lie scattered over hundreds of
+//! megabytes: those of several messages are fetched side by side, for to wait for one after the other took longer than
+//! the work itself.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use super::sequencer::Sequencer;
+use super::{Message, duplicates};
+use crate::event::shared_call_id;
+use crate::fact::CallRef;
+
+/// So many are fetched together.
+pub(super) const FETCHED_AT_ONCE: usize = 16;
+
+/// What one message will look up.
+pub(super) struct Ahead {
+    /// Its key among deliveries.
+    pub delivery: u128,
+    /// The id of its call, if the message names one.
+    pub call: Option<Arc<str>>,
+}
+
+impl Ahead {
+    pub fn of(message: &Message) -> Ahead {
+        let Message { event, decoded } = message;
+        let call = match &decoded.fact {
+            Some((CallRef::Key(key), _)) => {
+                Some(shared_call_id(&event.tenant, decoded.concerns.unwrap_or(event.source), key))
+            }
+            _ => None,
+        };
+        Ahead { delivery: duplicates::key(&event.tenant, event.source, &decoded.fingerprint), call }
+    }
+}
+
+impl Sequencer {
+    /// Fetches what these will look up.
+    pub(super) fn fetch(&self, upcoming: &[Ahead]) {
+        let looks = upcoming.iter().map(|ahead| {
+            self.duplicates.fetch(ahead.delivery) ^ ahead.call.as_deref().map_or(0, |call| self.calls.fetch(call))
+        });
+        black_box(looks.fold(0, |all, look| all ^ look));
+    }
+}
