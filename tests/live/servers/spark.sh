@@ -14,7 +14,7 @@ live=${LIVE_DIR:-$HOME/.cache/trunklog/live}
 if [ ! -e "$live/spark/.complete-s3" ]; then
   python3 -m venv "$live/spark/venv"
   "$live/spark/venv/bin/pip" -q install pyspark==4.0.1
-  mvn -q -B -f "$here/spark/pom.xml" dependency:copy-dependencies -DoutputDirectory="$live/spark/jars"
+  mvn -q -B -f "$here/spark/pom.xml" dependency:copy-dependencies -DoutputDirectory="$live/spark/jars" >&2
   touch "$live/spark/.complete-s3"
 fi
 [ "${1:-}" = install ] && exit
