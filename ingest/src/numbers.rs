@@ -183,6 +183,13 @@ mod tests {
         assert_eq!(e164("de", "0221 / 2919-1999").as_deref(), Some("+4922129191999"));
     }
 
+    /// What follows a calling code must be a whole national number, not only begin like one.
+    #[test]
+    fn a_calling_code_without_a_plus_is_not_taken_for_a_part_of_the_number() {
+        assert_eq!(e164("PL", "48674949277").as_deref(), Some("+48674949277"));
+        assert_eq!(e164("CN", "866607833306").as_deref(), Some("+866607833306"));
+    }
+
     #[test]
     fn international_numbers_need_no_country() {
         assert_eq!(e164("", "+7 (910) 123-45-67").as_deref(), Some("+79101234567"));

@@ -34,7 +34,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 }
 
 /// Threads for the folds on the way through a long log, at normal priority: nobody else waits for the processor yet, and
-/// reading, which then runs on the background threads, is to fill the pauses of the folds, not to hold them up.
+/// reading, which then has a lower one (see [`super::replay`]), is to fill the pauses of the folds, not to hold them up.
 pub(super) fn runtime_for_the_start() -> Result<tokio::runtime::Runtime, Error> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).thread_name("start").max_blocking_threads(DISK_THREADS).enable_all();

@@ -263,7 +263,6 @@ impl<const V: usize> View<V> {
     /// # Errors
     /// `Corrupt` when a block that may have the key is damaged, never a wrong answer; `Io`.
     pub fn each(&self, key: u128, mut found: impl FnMut(&[u8; V]) -> ControlFlow<()>) -> Result<(), Error> {
-        std::hint::black_box(self.fetch(key));
         for run in self.runs.iter() {
             if run.search(key, &mut found)?.is_break() {
                 break;

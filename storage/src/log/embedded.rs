@@ -168,8 +168,8 @@ impl Log for EmbeddedLog {
         }
         let mut records = Vec::new();
         let mut bytes = 0;
-        let frames = segments.iter().flat_map(|segment| segment.frames.iter().map(move |frame| (segment, *frame)));
-        for (segment, frame) in frames.filter(|(_, frame)| frame.first + u64::from(frame.count) > from.0) {
+        let frames = segments.iter().flat_map(|segment| segment.frames_from(from).iter().map(move |at| (segment, *at)));
+        for (segment, frame) in frames {
             for (offset, record) in segment.read(frame)? {
                 if offset >= from {
                     bytes += record.len();

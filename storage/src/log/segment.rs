@@ -38,6 +38,13 @@ pub(super) struct FrameAt {
     pub position: u64,
 }
 
+impl FrameAt {
+    /// The offset after its last record.
+    fn next(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
+}
+
 /// An open segment.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -155,7 +162,12 @@ impl Segment {
 
     /// The offset after the last record.
     pub fn next(&self) -> u64 {
-        self.frames.last().map_or(self.base, |frame| frame.first + u64::from(frame.count))
+        self.frames.last().map_or(self.base, FrameAt::next)
+    }
+
+    /// The frames that have records from this offset on: there may be millions before them.
+    pub fn frames_from(&self, offset: Offset) -> &[FrameAt] {
+        &self.frames[self.frames.partition_point(|frame| frame.next() <= offset.0)..]
     }
 
     /// Writes one frame and syncs it. On an error the segment must not be written again.
@@ -205,7 +217,7 @@ impl Segment {
     /// The records of the frame at this position.
     pub fn read(&self, frame: FrameAt) -> Result<Vec<(Offset, Bytes)>, Error> {
         let corrupt = |what: &str| {
-            let last = frame.first + u64::from(frame.count) - 1;
+            let last = frame.next() - 1;
             Error::Corrupt(format!("log `{}`: offsets {} to {last}: {what}", self.path.display(), frame.first))
         };
         let mut header = [0; FRAME_HEADER];
