@@ -46,31 +46,11 @@ impl Threads {
     /// # Errors
     /// If the system has no more threads.
     pub fn start(name: &str, count: usize) -> Result<Threads, Error> {
-        Threads::each(name, 0..count, |_| ())
-    }
-
-    /// Starts one for each processor that the process may use, which it stays on where the system lets it.
-    ///
-    /// # Errors
-    /// If the system has no more threads.
-    pub fn one_for_each_processor(name: &str) -> Result<Threads, Error> {
-        Threads::each(name, processors(), stay_on)
-    }
-
-    fn each<P: Send + 'static>(
-        name: &str,
-        places: impl IntoIterator<Item = P>,
-        begin: fn(P),
-    ) -> Result<Threads, Error> {
         let threads = Threads { queue: Arc::default() };
-        for place in places {
+        for _ in 0..count {
             let queue = Arc::clone(&threads.queue);
             let thread = std::thread::Builder::new().name(name.into());
-            let work = move || {
-                begin(place);
-                queue.work();
-            };
-            thread.spawn(work).context("starting a thread")?;
+            thread.spawn(move || queue.work()).context("starting a thread")?;
         }
         Ok(threads)
     }
@@ -118,45 +98,14 @@ impl Queue {
     }
 }
 
-/// The processors that the calling thread may use, by their numbers.
-#[cfg(target_os = "linux")]
-fn processors() -> Vec<usize> {
-    let may_use = rustix::thread::sched_getaffinity(None).unwrap_or_else(|_| rustix::thread::CpuSet::new());
-    let numbers: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|number| may_use.is_set(*number)).collect();
-    if numbers.is_empty() { (0..count_processors()).collect() } else { numbers }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn processors() -> Vec<usize> {
-    (0..count_processors()).collect()
-}
-
-fn count_processors() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// The calling thread runs on this processor only; that it does not costs time, nothing else.
-#[cfg(target_os = "linux")]
-fn stay_on(processor: usize) {
-    let mut only = rustix::thread::CpuSet::new();
-    only.set(processor);
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &only) {
-        tracing::debug!(%error, processor, "a thread stays on no processor");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn stay_on(_: usize) {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn all_work_is_done_and_a_panic_ends_no_thread() {
-        let each = Threads::one_for_each_processor("threads").expect("threads");
-        let fixed = [1, 32].map(|count| (count, Threads::start("threads", count).expect("threads")));
-        for (count, threads) in fixed.into_iter().chain([(processors().len(), each)]) {
+        for count in [1, 32] {
+            let threads = Threads::start("threads", count).expect("threads");
             for round in 0..2 * count {
                 let mut broken: Task<()> = threads.begin(|| panic!("on purpose"));
                 assert!(broken.done().await.is_none(), "{round}");

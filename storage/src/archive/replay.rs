@@ -3,6 +3,7 @@
 //!
 //! Decoding, taking in, writing (see [`super::early`]) and folding go on side by side: on two processors, two of them.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,13 +32,15 @@ const HALVES_ON_THE_WAY: u64 = 6;
 /// So many are in memory at most, for reading goes on meanwhile.
 const HALVES_IN_MEMORY: u64 = 10;
 
-/// Records that are decoded at once, and so many times as many are ahead of those that are taken in: enough that hardly a
-/// processor is without work while a fold waits for the disk, and so few that they are still in the processor's caches
-/// when they are written.
+/// Records that are decoded at once: so few that they are still in the processor's caches when they are written.
 const DECODED_AT_ONCE: usize = 1024;
-const DECODED_AHEAD: usize = 6;
+/// So many times as many are ahead of those that are taken in: decoding goes on while a fold notes what it did, for which
+/// taking in waits, and while one of its threads is put off.
+const DECODED_AHEAD: usize = 24;
+/// So many times as many are handed to the thread that takes them in, which so never waits to be told of the next.
+const HANDED_OVER: usize = 4;
 /// So many times as many wait at most until they are written.
-const WRITTEN_LATER: usize = 4;
+const WRITTEN_LATER: usize = 8;
 
 /// Why the log was not read.
 #[derive(Debug)]
@@ -61,21 +64,40 @@ impl Archive {
     /// but a few folds of them: they are folded on the way, and if `early`, written before that. Who does not fold reads
     /// on when another node has.
     pub(super) async fn replay(&self, from: Offset, early: bool) -> Result<Offset, Failed> {
-        let inner = &self.inner;
         let reading = Arc::new(Reading::start()?);
-        let mut decoded = std::pin::pin!(decoded(Arc::clone(inner), Arc::clone(&reading), from));
-        let (mut next, mut count): (Offset, u64) = (from, 0);
+        let mut next = from;
+        let read = self.read_from(&reading, &mut next, early).await;
+        // What was handed over is taken in, and nobody has the archive any more, which may be about to be opened again.
+        reading.rest().await;
+        read?;
+        if next > from {
+            tracing::info!(messages = next.0 - from.0, "read the log's tail");
+        }
+        Ok(next)
+    }
+
+    /// Does so from `next` on, which then is behind the last message that was handed over to be taken in.
+    async fn read_from(&self, reading: &Arc<Reading>, next: &mut Offset, early: bool) -> Result<(), Failed> {
+        let inner = &self.inner;
         let (mut on_the_way, mut fold): (Option<OnTheWay>, Option<Fold>) = (None, None);
         let written_later = Arc::new(Semaphore::new(WRITTEN_LATER));
-        let room = || async { Arc::clone(&written_later).acquire_owned().await.map_err(|_| Error::Closed) };
+        let room = || {
+            let written_later = Arc::clone(&written_later);
+            async { written_later.acquire_owned().await.map_err(|_| Error::Closed) }
+        };
+        let decoded = decoded(Arc::clone(inner), Arc::clone(reading), *next);
+        let handed_over = decoded.and_then(|arrived| {
+            *next = Offset(arrived.first.0 + arrived.messages.len() as u64);
+            let (room, taking) = (room(), Arc::clone(inner));
+            async move {
+                let permit = room.await?;
+                Ok(reading.run(&reading.taking, move || taking.take_in(arrived, permit)))
+            }
+        });
+        let mut tails = pin!(handed_over.try_buffered(HANDED_OVER));
         let fold_bytes = inner.config.fold_bytes * HALVES_ON_THE_WAY / 2;
         let most = inner.config.fold_bytes * HALVES_IN_MEMORY / 2;
-        while let Some(arrived) = decoded.next().await {
-            let arrived = arrived?;
-            count += arrived.messages.len() as u64;
-            next = Offset(arrived.first.0 + arrived.messages.len() as u64);
-            let (taking, permit) = (Arc::clone(inner), room().await?);
-            let tail = reading.run(&reading.taking, move || taking.take_in(arrived, permit)).await?;
+        while let Some(tail) = tails.try_next().await? {
             if inner.config.read_only {
                 continue;
             }
@@ -114,10 +136,7 @@ impl Archive {
             }
             inner.sequencer.lock().early = None;
         }
-        if count > 0 {
-            tracing::info!(messages = count, "read the log's tail");
-        }
-        Ok(next)
+        Ok(())
     }
 
     /// Waits for a fold on the way. Its error is logged there; what it did not fold stays in memory, if memory has it.
@@ -150,7 +169,7 @@ fn decoded(inner: Arc<Inner>, reading: Arc<Reading>, from: Offset) -> impl Strea
     let records = futures::stream::try_unfold(from, move |from| {
         let (inner, threads) = (Arc::clone(&inner), Arc::clone(&threads));
         async move {
-            let records = threads.run(&threads.taking, move || inner.log.read(from, READ_BYTES)).await?;
+            let records = threads.run(&threads.reading, move || inner.log.read(from, READ_BYTES)).await?;
             Ok::<_, Error>(records.last().map(|(last, _)| Offset(last.0 + 1)).map(|next| (records, next)))
         }
     });
@@ -186,24 +205,30 @@ pub(super) fn decode(records: Vec<(Offset, Bytes)>, decoder: &dyn Decoder) -> Re
 
 /// The threads that read: at lower priority once folds go on beside them, to fill their pauses.
 struct Reading {
-    /// One for each processor, which stays there: what a fold leaves of any processor is used at once. The system's own
-    /// balance lets a processor sleep for milliseconds while work waits for the other one.
+    reading: threads::Threads,
     decoding: threads::Threads,
+    /// One, to which pieces are handed over in their order.
     taking: threads::Threads,
     beside_folds: Arc<AtomicBool>,
 }
 
 impl Reading {
     fn start() -> Result<Reading, Error> {
-        let decoding = threads::Threads::one_for_each_processor("decode")?;
-        Ok(Reading { decoding, taking: threads::Threads::start("read", 2)?, beside_folds: Arc::default() })
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Reading {
+            reading: threads::Threads::start("read", 1)?,
+            decoding: threads::Threads::start("decode", processors.min(DECODED_AHEAD))?,
+            taking: threads::Threads::start("take", 1)?,
+            beside_folds: Arc::default(),
+        })
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        threads: &threads::Threads,
-        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+    /// Begins the work at once; to be awaited for what it came to.
+    fn run<T, W>(&self, threads: &threads::Threads, work: W) -> impl Future<Output = Result<T, Error>> + use<T, W>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> Result<T, Error> + Send + 'static,
+    {
         let beside_folds = Arc::clone(&self.beside_folds);
         let work = move || {
             if beside_folds.load(Ordering::Relaxed) {
@@ -211,7 +236,15 @@ impl Reading {
             }
             work()
         };
-        threads.begin(work).done().await.ok_or(Error::Closed)?
+        let mut task = threads.begin(work);
+        async move { task.done().await.ok_or(Error::Closed)? }
+    }
+
+    /// Waits until those are done that have the archive.
+    async fn rest(&self) {
+        for threads in [&self.reading, &self.taking] {
+            threads.begin(|| ()).done().await;
+        }
     }
 }
 
