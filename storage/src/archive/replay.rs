@@ -86,13 +86,14 @@ impl Archive {
             async { written_later.acquire_owned().await.map_err(|_| Error::Closed) }
         };
         let decoded = decoded(Arc::clone(inner), Arc::clone(reading), *next);
-        let handed_over = decoded.and_then(|arrived| {
+        let with_room = decoded.and_then(|arrived| {
+            let room = room();
+            async move { Ok((arrived, room.await?)) }
+        });
+        let handed_over = with_room.map_ok(|(arrived, permit)| {
             *next = Offset(arrived.first.0 + arrived.messages.len() as u64);
-            let (room, taking) = (room(), Arc::clone(inner));
-            async move {
-                let permit = room.await?;
-                Ok(reading.run(&reading.taking, move || taking.take_in(arrived, permit)))
-            }
+            let taking = Arc::clone(inner);
+            reading.run(&reading.taking, move || taking.take_in(arrived, permit))
         });
         let mut tails = pin!(handed_over.try_buffered(HANDED_OVER));
         let fold_bytes = inner.config.fold_bytes * HALVES_ON_THE_WAY / 2;
