@@ -5,10 +5,12 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use super::overlay::Entry;
 use super::sequencer::Sequencer;
 use super::{Message, duplicates};
 use crate::event::shared_call_id;
 use crate::fact::CallRef;
+use crate::rows::{Keyed, State};
 
 /// So many are fetched together.
 pub(super) const FETCHED_AT_ONCE: usize = 16;
@@ -41,5 +43,22 @@ impl Sequencer {
             self.duplicates.fetch(ahead.delivery) ^ ahead.call.as_deref().map_or(0, |call| self.calls.fetch(call))
         });
         black_box(looks.fold(0, |all, look| all ^ look));
+    }
+}
+
+/// Fetches all of these.
+pub(super) fn fetch_states<'a, S: State>(states: impl IntoIterator<Item = &'a Keyed<S>>) {
+    let looks = states.into_iter().map(|Keyed { id, key, state, .. }| {
+        Arc::strong_count(id) ^ Arc::strong_count(key) ^ Arc::strong_count(state) ^ state.fetch()
+    });
+    black_box(looks.fold(0, |all, look| all ^ look));
+}
+
+/// Frees these: each must be looked at for that.
+pub(super) fn free<S: State>(entries: Vec<Entry<S>>) {
+    let mut entries = entries.into_iter();
+    while !entries.as_slice().is_empty() {
+        fetch_states(entries.as_slice().iter().take(FETCHED_AT_ONCE).map(|entry| &entry.keyed));
+        entries.by_ref().take(FETCHED_AT_ONCE).for_each(drop);
     }
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::ahead::FETCHED_AT_ONCE;
+use super::ahead::{FETCHED_AT_ONCE, fetch_states};
 use super::duplicates::{Duplicates, Stored};
 use super::early::{self, Early};
 use super::keyer::Keyer;
@@ -87,14 +87,6 @@ impl<S: State> Placed<S> {
     }
 }
 
-/// Looks at each of what these hold, so that it comes from memory side by side (see [`super::ahead`]).
-fn fetch<S: State>(entries: &[&Entry<S>]) {
-    let holders = entries.iter().map(|Entry { keyed, .. }| {
-        Arc::strong_count(&keyed.id) ^ Arc::strong_count(&keyed.key) ^ Arc::strong_count(&keyed.state)
-    });
-    std::hint::black_box(holders.fold(0, |all, held| all ^ held));
-}
-
 impl<S: Projected> Changed<S> {
     /// `latest` is the highest receipt time of all messages, `most` how many may be provisional.
     fn new(whole: &[&Entry<S>], parts: &[&Entry<S>], latest: Micros, most: usize) -> Changed<S> {
@@ -102,7 +94,7 @@ impl<S: Projected> Changed<S> {
         let mut changed = Changed { settled: Vec::new(), provisional: Vec::new(), unsure: Vec::new(), parts };
         let mut changing = Vec::new();
         for some in whole.chunks(FETCHED_AT_ONCE) {
-            fetch(some);
+            fetch_states(some.iter().map(|entry| &entry.keyed));
             for entry in some {
                 let (time, outlook) = S::outlook(&entry.keyed, latest);
                 let placed = Placed::at(time, entry.keyed.clone());
@@ -186,12 +178,13 @@ async fn write_states<S: Projected>(
     ];
     for (mut writer, kinds, is_provisional) in kinds {
         for (states, tier) in kinds {
-            let states = in_order(states);
-            // Each batch is of one partition.
-            for states in states.chunk_by(|one, next| partition(one) == partition(next)) {
-                for chunk in states.chunks(BATCH_ROWS) {
-                    writer.write(rows::stored(chunk, tier, decoder.as_ref())?).await?;
-                }
+            let mut states = in_order(states).into_iter().peekable();
+            // Each batch is of one partition, and freed when it is written.
+            while let Some(partition) = states.peek().map(|first| first.partition) {
+                let batch = std::iter::from_fn(|| states.next_if(|next| next.partition == partition));
+                let batch: Vec<Keyed<S>> = batch.take(BATCH_ROWS).map(|placed| placed.keyed).collect();
+                fetch_states(&batch);
+                writer.write(rows::stored(&batch, tier, decoder.as_ref())?).await?;
             }
         }
         let finished = writer.finish().await?;
@@ -407,11 +400,11 @@ pub(super) fn merge<S: State>(stored: Vec<Keyed<S>>) -> Vec<Keyed<S>> {
             }
         }
     }
-    in_order(merged.into_values().map(Placed::of).collect())
+    in_order(merged.into_values().map(Placed::of).collect()).into_iter().map(|placed| placed.keyed).collect()
 }
 
 /// By partition, tenant, time and id: the order of rows in files.
-fn in_order<S: State>(mut states: Vec<Placed<S>>) -> Vec<Keyed<S>> {
+fn in_order<S: State>(mut states: Vec<Placed<S>>) -> Vec<Placed<S>> {
     states.sort_unstable_by(|one, other| {
         let (one_is, other_is) = (&one.keyed, &other.keyed);
         let by_tenant = || {
@@ -421,7 +414,7 @@ fn in_order<S: State>(mut states: Vec<Placed<S>>) -> Vec<Keyed<S>> {
         let by_time = || (one.time, &one_is.id).cmp(&(other.time, &other_is.id));
         one.partition.cmp(&other.partition).then_with(by_tenant).then_with(by_time)
     });
-    states.into_iter().map(|placed| placed.keyed).collect()
+    states
 }
 
 /// Where a row goes: its day, and whether it is shown.

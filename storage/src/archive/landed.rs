@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ahead::free;
 use super::projection::{HOME_BYTES, Lane, Placement, Projected, Projection, home_entry, home_key};
 use super::sequencer::Failure;
 use super::store::{Store, Tables};
@@ -84,8 +85,9 @@ impl Store {
             S::of_mut(&mut sequencer.lock_again()).placement.is_noting = false;
             (before, done)
         };
-        let released = self.foreground.run(note).await?;
-        drop(released);
+        let (before, done) = self.foreground.run(note).await?;
+        drop(before);
+        free(done);
         let noted = lane.attempt.take();
         if let (Some(parted), Some(attempt)) = (&mut lane.parted, noted) {
             parted.extend(attempt.parts.iter().cloned());

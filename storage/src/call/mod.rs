@@ -165,12 +165,16 @@ pub struct Hold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Earliest receipt.
+    #[serde(rename = "f", alias = "first_received_at")]
     pub first_received_at: Micros,
     /// Latest receipt.
+    #[serde(rename = "l", alias = "last_received_at")]
     pub last_received_at: Micros,
     /// Lowest offset.
+    #[serde(rename = "a", alias = "first_offset")]
     pub first_offset: Offset,
     /// Highest offset.
+    #[serde(rename = "z", alias = "last_offset")]
     pub last_offset: Offset,
 }
 
@@ -216,6 +220,14 @@ pub struct CallState {
 }
 
 impl Track {
+    /// See [`CallState::look`].
+    fn look(&self) -> usize {
+        let stamps = [self.start, self.ringing, self.answer, self.end].into_iter().flatten();
+        let texts = self.text.keys().next().map_or(0, |text| *text as usize);
+        let numbers = self.number.keys().next().map_or(0, |number| *number as usize);
+        stamps.map(|Stamp(rank, _)| rank as usize).sum::<usize>() ^ texts ^ numbers
+    }
+
     /// Claims a start.
     pub fn start(&mut self, rank: Rank, at: Micros) -> &mut Self {
         merge_first(&mut self.start, Some(Stamp(rank, at)));
@@ -295,6 +307,17 @@ impl Track {
 }
 
 impl CallState {
+    /// Looks at every part of the state, and at what these hold elsewhere in memory. What is given says nothing.
+    pub(crate) fn look(&self) -> usize {
+        let elsewhere = [
+            self.legs.iter().next().map_or(0, |(key, leg)| key.len() ^ leg.look()),
+            self.attributes.keys().next().map_or(0, CompactString::len),
+            self.dtmf.len() ^ self.holds.len() ^ self.releases.len() ^ self.links.len() ^ self.decided.len(),
+            self.related.len() ^ self.transfers.len() ^ self.recordings.len(),
+        ];
+        elsewhere.into_iter().fold(self.call.look() ^ usize::from(self.seen.is_some()), |all, part| all ^ part)
+    }
+
     /// The leg of this key, made if it is new.
     pub fn leg(&mut self, key: impl Into<CompactString>) -> &mut Track {
         self.legs.slot(key.into())

@@ -237,4 +237,9 @@ fn every_name_of_before_is_read() {
         Number::SipStatus,
     ]);
     expect_short(&super::marks::ALL);
+    let seen = Seen { first_received_at: 1, last_received_at: 4, first_offset: Offset(2), last_offset: Offset(3) };
+    let before = r#"{"first_received_at":1,"last_received_at":4,"first_offset":2,"last_offset":3}"#;
+    assert_eq!(serde_json::from_str::<Seen>(before).expect("the long names"), seen);
+    let now = serde_json::to_string(&seen).expect("written");
+    assert_eq!((now.as_str(), serde_json::from_str(&now).ok()), (r#"{"f":1,"l":4,"a":2,"z":3}"#, Some(seen)));
 }

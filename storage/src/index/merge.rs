@@ -1,8 +1,5 @@
 //! Which runs become one, and how: as streams, so that memory does not grow with what is merged.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 use std::sync::Arc;
 
 use super::build::Builder;
@@ -48,22 +45,21 @@ pub(super) fn merge<const V: usize>(
 ) -> Result<(), Error> {
     let mut sources: Vec<Source<V>> = runs.iter().map(|run| Source::Run(Cursor::new(run))).collect();
     sources.push(Source::Entries(entries.into_iter()));
-    let mut heads = BinaryHeap::with_capacity(sources.len());
-    for (at, source) in sources.iter_mut().enumerate() {
-        heads.extend(source.next()?.map(|entry| Reverse((entry, at))));
+    let mut heads = Vec::with_capacity(sources.len());
+    for mut source in sources {
+        heads.extend(source.next()?.map(|head| (head, source)));
     }
     let mut last = None;
-    while let Some(mut head) = heads.peek_mut() {
-        let Reverse((entry, at)) = *head;
-        if last != Some(entry) {
-            builder.push(entry.0, &entry.1)?;
-            last = Some(entry);
+    // There are but a few: to look at all of their heads takes less time than to keep entries of this size in a heap.
+    while let Some(at) = (0..heads.len()).min_by(|one, other| heads[*one].0.cmp(&heads[*other].0)) {
+        let (head, source) = &mut heads[at];
+        if last != Some(*head) {
+            builder.push(head.0, &head.1)?;
+            last = Some(*head);
         }
-        match sources[at].next()? {
-            Some(next) => *head = Reverse((next, at)),
-            None => {
-                PeekMut::pop(head);
-            }
+        match source.next()? {
+            Some(next) => *head = next,
+            None => drop(heads.swap_remove(at)),
         }
     }
     Ok(())

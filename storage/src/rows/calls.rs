@@ -56,6 +56,10 @@ impl State for CallState {
         self.leg_of().is_some()
     }
 
+    fn fetch(&self) -> usize {
+        self.look()
+    }
+
     fn schema() -> SchemaRef {
         schema::calls()
     }

@@ -98,6 +98,12 @@ pub trait State: Clone + Default + std::fmt::Debug + Serialize + DeserializeOwne
         false
     }
 
+    /// Looks at its parts, wherever they lie, so that they come from memory side by side with those of others. What is
+    /// given says nothing.
+    fn fetch(&self) -> usize {
+        0
+    }
+
     /// Stored columns between those that SQL shows and `fold`.
     fn hidden(_items: &[Keyed<Self>]) -> Vec<ArrayRef> {
         Vec::new()
