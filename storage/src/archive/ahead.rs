@@ -1,6 +1,6 @@
-//! What messages will look up in memory, worked out before their turn. Their places lie scattered over hundreds of
-//! megabytes: those of several messages are fetched side by side, for to wait for one after the other took longer than
-//! the work itself.
+//! What messages will look up in memory, worked out before their turn, and states whose rows are about to be made or that
+//! are about to be freed. They lie scattered over hundreds of megabytes: several are fetched side by side, for to wait for
+//! one after the other took longer than the work itself.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Sequencer {
     }
 }
 
-/// Fetches all of these.
+/// Fetches all that these hold.
 pub(super) fn fetch_states<'a, S: State>(states: impl IntoIterator<Item = &'a Keyed<S>>) {
     let looks = states.into_iter().map(|Keyed { id, key, state, .. }| {
         Arc::strong_count(id) ^ Arc::strong_count(key) ^ Arc::strong_count(state) ^ state.fetch()

@@ -51,6 +51,24 @@ async fn passes_the_conformance_suite() {
     conformance::run(&open).await.expect("the log works");
 }
 
+/// Also in the middle of a group that was written at once.
+#[tokio::test]
+async fn it_is_read_from_any_offset() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let log = open(directory.path()).expect("opens");
+    let mut all: Vec<Bytes> = Vec::new();
+    for count in [1, 3, 1, 7, 2, 1] {
+        let records: Vec<Bytes> = (all.len()..all.len() + count).map(|number| number.to_string().into()).collect();
+        all.extend(records.iter().cloned());
+        log.append(Batch { records, carry: None }).await.expect("appended");
+    }
+    for from in 0..=all.len() {
+        let read = log.read(Offset(from as u64), usize::MAX).expect("readable");
+        let expected: Vec<_> = (from..all.len()).map(|at| (Offset(at as u64), all[at].clone())).collect();
+        assert_eq!(read, expected, "from {from}");
+    }
+}
+
 #[tokio::test]
 async fn a_second_process_is_refused() {
     let directory = tempfile::tempdir().expect("temporary directory");
