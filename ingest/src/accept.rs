@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -63,7 +64,7 @@ pub struct Inbound {
     /// Query, percent-encoded as sent; `None` if empty.
     pub query: Option<String>,
     /// Selected headers, names in lower case.
-    pub headers: Headers,
+    pub headers: Arc<Headers>,
     /// Content type as sent.
     pub content_type: Option<String>,
     /// The body.
@@ -118,7 +119,7 @@ impl Inbound {
             method: Some(self.method.as_str().into()),
             path: Some(self.path.as_str().into()),
             query: self.query.as_deref().map(Into::into),
-            headers: self.headers.clone(),
+            headers: Arc::clone(&self.headers),
             content_type: self.content_type.as_deref().map(Into::into),
             error: None,
             payload,
@@ -204,7 +205,7 @@ fn assemble(
         method: parts.method.as_str().to_owned(),
         path: secrets.redact_text(&arrived.path),
         query: arrived.query.as_deref().filter(|query| !query.is_empty()).map(|query| secrets.redact_text(query)),
-        headers: kept_headers(&parts.headers, &secrets),
+        headers: Arc::new(kept_headers(&parts.headers, &secrets)),
         content_type: content_type.map(|text| secrets.redact_text(&text)),
         body: secrets.redact(raw),
         received_at,

@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use smallstr::SmallString;
 use uuid::Uuid;
 
 use crate::sorted_map::SortedMap;
@@ -72,6 +73,13 @@ impl std::fmt::Display for Source {
     }
 }
 
+/// Our id of a call or recording: 32 hex digits, which stand in their place. Millions are looked up, and one of its own
+/// in memory would have to be fetched for each.
+pub type Id = SmallString<[u8; 32]>;
+
+/// Id of a message: mostly a UUID, which stands in its place.
+pub type EventId = SmallString<[u8; 36]>;
+
 /// The headers of a message that are kept, by their names in lower case.
 pub type Headers = SortedMap<CompactString, CompactString>;
 
@@ -79,7 +87,7 @@ pub type Headers = SortedMap<CompactString, CompactString>;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// UUIDv7 given at receipt, or the CloudEvent's own id in bulk loads.
-    pub id: String,
+    pub id: EventId,
     /// The tenant that the key belongs to.
     pub tenant: CompactString,
     /// By the route the message came in on.
@@ -91,7 +99,7 @@ pub struct Event {
     pub received_at: Micros,
     /// The source's call id; `events.call_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
+    pub subject: Option<Arc<str>>,
     /// Came through `/in/events` as a structured CloudEvent: source and id are its idempotency key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub structured: bool,
@@ -104,9 +112,9 @@ pub struct Event {
     /// Query of the request without `?`, percent-encoded as sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<CompactString>,
-    /// Selected request headers, names in lower case; no secrets, no signatures.
-    #[serde(default, skip_serializing_if = "SortedMap::is_empty")]
-    pub headers: Headers,
+    /// Selected request headers, names in lower case; no secrets, no signatures. Many messages have the same.
+    #[serde(default, skip_serializing_if = "are_none")]
+    pub headers: Arc<Headers>,
     /// Content type of the payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<CompactString>,
@@ -118,14 +126,25 @@ pub struct Event {
     pub payload: Bytes,
 }
 
+impl Event {
+    /// Looks at the parts of it that taking it in needs. What is given says nothing.
+    pub(crate) fn look(&self) -> usize {
+        self.id.len() ^ self.tenant.len() ^ self.source as usize ^ usize::from(self.received_at == 0)
+    }
+}
+
+fn are_none(headers: &Arc<Headers>) -> bool {
+    headers.is_empty()
+}
+
 /// Now, in microseconds UTC.
 pub fn now() -> Micros {
     Utc::now().timestamp_micros()
 }
 
 /// A fresh event id (UUIDv7).
-pub fn new_event_id() -> String {
-    Uuid::now_v7().to_string()
+pub fn new_event_id() -> EventId {
+    EventId::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()))
 }
 
 /// RFC 3339 in UTC with six digits, the only form in which trunklog prints a time.
@@ -141,23 +160,12 @@ pub fn parse_time(text: &str) -> Option<Micros> {
 }
 
 /// Our id of a call: the first 128 bits of SHA-256 over tenant, source and the source's key, in hex.
-pub fn call_id(tenant: &str, source: Source, key: &str) -> String {
-    hex_digits(&call_hash(tenant, source, key), &mut [0; 32]).to_owned()
-}
-
-/// The same, to be shared.
-pub(crate) fn shared_call_id(tenant: &str, source: Source, key: &str) -> Arc<str> {
-    hex_digits(&call_hash(tenant, source, key), &mut [0; 32]).into()
-}
-
-fn call_hash(tenant: &str, source: Source, key: &str) -> [u8; 16] {
+pub fn call_id(tenant: &str, source: Source, key: &str) -> Id {
     let mut hash = Sha256::new();
     for part in [tenant, "\0", source.as_str(), "\0", key] {
         hash.update(part.as_bytes());
     }
-    let mut first = [0; 16];
-    first.copy_from_slice(&hash.finalize()[..16]);
-    first
+    hex_digits(&hash.finalize()[..16], &mut [0; 32]).into()
 }
 
 /// Lower-case hex.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use trunklog_ingest::fetch::{FetchRequest, PastFailure, PastFetch, PastMessages, planfix_link};
 use trunklog_query::{Access, Moment, QueryEngine};
-use trunklog_storage::event::{Event, Micros, Source, format_time};
+use trunklog_storage::event::{Event, EventId, Micros, Source, format_time};
 
 /// Reads the messages of all tenants.
 pub struct StoredMessages {
@@ -72,7 +72,7 @@ fn received(from: Micros, until: Micros) -> String {
 fn message(batch: &RecordBatch, row: usize) -> Option<Event> {
     let received_at = batch.column_by_name("received_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
     Some(Event {
-        id: String::new(),
+        id: EventId::new(),
         tenant: text(batch, "tenant", row)?.into(),
         source: Source::Planfix,
         kind: Default::default(),

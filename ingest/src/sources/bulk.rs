@@ -2,6 +2,8 @@
 
 mod line;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -60,7 +62,7 @@ fn redact(event: &mut Event, mut secrets: Secrets, keys: &Keys) {
     secrets.add_other_keys(&texts, works);
     event.payload = secrets.redact(&event.payload);
     let texts = event.path.iter_mut().chain(&mut event.query).chain(&mut event.content_type);
-    for text in texts.chain(event.headers.values_mut()) {
+    for text in texts.chain(Arc::make_mut(&mut event.headers).values_mut()) {
         *text = secrets.redact_text(text).into();
     }
 }

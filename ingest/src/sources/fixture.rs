@@ -10,7 +10,7 @@ pub const AT: Micros = 1_767_323_045_000_006;
 /// A form that was posted.
 pub fn posted(source: Source, kind: &str, body: &str) -> Event {
     Event {
-        id: "00000000-0000-7000-8000-000000000000".to_owned(),
+        id: "00000000-0000-7000-8000-000000000000".into(),
         tenant: "acme".into(),
         source,
         kind: kind.into(),

@@ -7,7 +7,7 @@ use futures::stream;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 use trunklog_storage::archive::StoredFile;
-use trunklog_storage::event::Micros;
+use trunklog_storage::event::{Id, Micros};
 use trunklog_storage::partitions::Snapshot;
 
 use super::calendar::Interval;
@@ -38,7 +38,7 @@ struct Wanted {
     file: StoredFile,
     footer: Arc<Footer>,
     key: PieceKey,
-    superseded: Arc<[Arc<str>]>,
+    superseded: Arc<[Id]>,
     within: Interval,
 }
 
@@ -115,11 +115,7 @@ impl Collector {
     }
 
     /// Ids in this file that memory supersedes, sorted.
-    async fn superseded<F: Family>(
-        &self,
-        file: &StoredFile,
-        footer: &Arc<Footer>,
-    ) -> Result<Arc<[Arc<str>]>, QueryError> {
+    async fn superseded<F: Family>(&self, file: &StoredFile, footer: &Arc<Footer>) -> Result<Arc<[Id]>, QueryError> {
         if file.maybe_superseded.is_empty() {
             return Ok(Arc::from([]));
         }
@@ -135,7 +131,7 @@ impl Collector {
             }
         };
         let found = file.maybe_superseded.iter().filter(|id| ids.binary_search(&hash_of(id)).is_ok());
-        let mut found: Vec<Arc<str>> = found.cloned().collect();
+        let mut found: Vec<Id> = found.cloned().collect();
         found.sort_unstable();
         Ok(found.into())
     }

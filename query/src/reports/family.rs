@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use trunklog_storage::archive::{Snapshot, StoredTable};
-use trunklog_storage::event::Micros;
+use trunklog_storage::event::{Id, Micros};
 use trunklog_storage::fact::Decoder;
 
 use super::calendar::Interval;
@@ -41,7 +41,7 @@ pub(crate) struct Keep {
     /// Rows of this tenant, or of all.
     pub tenant: Option<Arc<str>>,
     /// Rows that memory supersedes, by id.
-    pub superseded: HashSet<Arc<str>>,
+    pub superseded: HashSet<Id>,
 }
 
 impl Keep {

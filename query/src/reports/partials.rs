@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use trunklog_storage::event::Micros;
+use trunklog_storage::event::{Id, Micros};
 
 use super::calendar::Interval;
 
@@ -30,7 +30,7 @@ pub(crate) struct Piece {
     /// The partial result, the end, or the ids.
     pub value: Arc<dyn Any + Send + Sync>,
     /// Ids that are left out, sorted.
-    pub superseded: Arc<[Arc<str>]>,
+    pub superseded: Arc<[Id]>,
     /// As of when it was computed; before then it may have been another one.
     pub made_at: Micros,
     /// From then on it is another one.

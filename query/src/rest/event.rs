@@ -1,5 +1,7 @@
 //! A row of `events` as the message that it was, and decoded again.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use trunklog_storage::event::{Event, Source, format_time};
@@ -9,19 +11,18 @@ use crate::row::Row;
 
 /// The message, as far as the table keeps it.
 pub(super) fn message(row: Row<'_>) -> Option<Event> {
-    let text = |name: &str| row.text(name).map(str::to_owned);
     Some(Event {
-        id: text("event_id")?,
+        id: row.text("event_id")?.into(),
         tenant: row.text("tenant")?.into(),
         source: Source::parse(row.text("source")?)?,
         kind: row.text("type")?.into(),
         received_at: row.time("received_at")?,
-        subject: text("call_key"),
+        subject: row.text("call_key").map(Into::into),
         structured: false,
         method: row.text("method").map(Into::into),
         path: row.text("path").map(Into::into),
         query: row.text("query").map(Into::into),
-        headers: row.map("headers").into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        headers: Arc::new(row.map("headers").into_iter().map(|(name, value)| (name.into(), value.into())).collect()),
         content_type: row.text("content_type").map(Into::into),
         error: None,
         payload: Bytes::copy_from_slice(row.bytes("payload").unwrap_or_default()),

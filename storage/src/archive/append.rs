@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
+use super::ahead::Ahead;
+use super::tail::weight;
 use super::{Archive, Inner};
 use crate::error::Error;
 use crate::event::{Event, Offset};
@@ -23,6 +25,10 @@ pub struct Message {
     pub event: Arc<Event>,
     /// What it means.
     pub decoded: Decoded,
+    /// What taking it in looks up.
+    pub(super) ahead: Ahead,
+    /// About so many bytes of memory.
+    pub(super) bytes: u64,
 }
 
 impl Message {
@@ -30,10 +36,14 @@ impl Message {
     pub fn new(mut event: Event, decoder: &dyn Decoder) -> Message {
         let decoded = decode_safely(decoder, &event);
         event.kind.clone_from(&decoded.kind);
-        if event.subject.as_deref() != decoded.call_key.as_deref() {
-            event.subject = decoded.call_key.as_deref().map(str::to_owned);
-        }
-        Message { event: Arc::new(event), decoded }
+        event.subject.clone_from(&decoded.call_key);
+        Message::of(Arc::new(event), decoded)
+    }
+
+    /// One that means this.
+    pub(super) fn of(event: Arc<Event>, decoded: Decoded) -> Message {
+        let (ahead, bytes) = (Ahead::of(&event, &decoded), weight(&event));
+        Message { event, decoded, ahead, bytes }
     }
 }
 

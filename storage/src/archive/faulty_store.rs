@@ -27,7 +27,7 @@ pub(super) fn message(number: u64, filler: usize) -> Message {
         format!("call-{}|{what}|{}", said % 40, at(said))
     };
     let event = Event {
-        id: format!("event-{number}"),
+        id: format!("event-{number}").into(),
         tenant: "acme".into(),
         source: Source::Placetel,
         kind: "toy".into(),
@@ -37,7 +37,7 @@ pub(super) fn message(number: u64, filler: usize) -> Message {
         method: None,
         path: None,
         query: None,
-        headers: SortedMap::from([("filler".into(), "x".repeat(filler).into())]),
+        headers: Arc::new(SortedMap::from([("filler".into(), "x".repeat(filler).into())])),
         content_type: None,
         error: None,
         payload: Bytes::from(text),

@@ -12,6 +12,7 @@ use super::snapshot::{Part, stored_rows};
 use super::{Archive, Inner};
 use crate::call::CallState;
 use crate::error::Error;
+use crate::event::Id;
 use crate::lake::{self, Pinned};
 use crate::recording::RecordingState;
 use crate::rows::{Keyed, KeyedCall, KeyedRecording, State};
@@ -78,7 +79,7 @@ impl Archive {
     ///
     /// # Errors
     /// If a table cannot be read.
-    pub async fn calls_of(&self, ids: &HashSet<Arc<str>>) -> Result<Vec<KeyedCall>, Error> {
+    pub async fn calls_of(&self, ids: &HashSet<Id>) -> Result<Vec<KeyedCall>, Error> {
         self.inner.advance_in_foreground().await?;
         let (mut found, mut fresh, mut days) = (Vec::new(), HashMap::new(), HashSet::new());
         let (table, wanted) = {
@@ -93,14 +94,14 @@ impl Archive {
                         continue;
                     }
                     Some(entry) => {
-                        fresh.insert(Arc::clone(id), entry.keyed.clone());
+                        fresh.insert(id.clone(), entry.keyed.clone());
                         Some(entry.keyed.day)
                     }
                     None => calls.home(id)?,
                 };
                 if let Some(day) = day {
                     days.insert(day);
-                    wanted.insert(Arc::clone(id));
+                    wanted.insert(id.clone());
                 }
             }
             (Arc::clone(&calls.table), wanted)

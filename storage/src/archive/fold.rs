@@ -27,7 +27,7 @@ use super::store::{Store, Tables};
 use super::tail::TailView;
 use crate::call::CallState;
 use crate::error::Error;
-use crate::event::{Micros, Offset};
+use crate::event::{Id, Micros, Offset};
 use crate::fact::Decoder;
 use crate::lake::{self, Effort, Table, Writer};
 use crate::recording::RecordingState;
@@ -120,7 +120,7 @@ impl<'a, S: Projected> Pending<'a, S> {
         let (whole, parts) = dirty.entries();
         let most = usize::try_from(store.config.overlay_calls).unwrap_or(usize::MAX);
         let changed = Changed::new(&whole, &parts, latest, most);
-        let ids = |states: &[Placed<S>]| states.iter().map(|placed| Arc::clone(&placed.keyed.id)).collect::<Vec<_>>();
+        let ids = |states: &[Placed<S>]| states.iter().map(|placed| placed.keyed.id.clone()).collect::<Vec<_>>();
         let first = whole.iter().filter(|entry| !entry.stored).map(|entry| &entry.keyed);
         let attempt = Attempt {
             until,
@@ -391,12 +391,12 @@ impl Store {
 
 /// Merges rows of the same id, and sorts.
 pub(super) fn merge<S: State>(stored: Vec<Keyed<S>>) -> Vec<Keyed<S>> {
-    let mut merged: HashMap<Arc<str>, Keyed<S>> = HashMap::with_capacity(stored.len());
+    let mut merged: HashMap<Id, Keyed<S>> = HashMap::with_capacity(stored.len());
     for keyed in stored {
         match merged.get_mut(&keyed.id) {
             Some(known) => Arc::make_mut(&mut known.state).join(Arc::unwrap_or_clone(keyed.state)),
             None => {
-                merged.insert(Arc::clone(&keyed.id), keyed);
+                merged.insert(keyed.id.clone(), keyed);
             }
         }
     }
@@ -432,11 +432,11 @@ mod tests {
         let entry = |(number, heard): (usize, &Micros)| {
             let mut state = CallState::default();
             state.delivered(*heard, Offset(number as u64));
-            let id: Arc<str> = number.to_string().into();
+            let id: Id = number.to_string().into();
             let keyed = Keyed {
                 tenant: "acme".into(),
                 source: Source::Placetel,
-                key: Arc::clone(&id),
+                key: id.as_str().into(),
                 id,
                 day: 0,
                 state: Arc::new(state),

@@ -240,7 +240,7 @@ impl Inner {
     fn again(&self, logged: &LoggedEvent) -> Arrived {
         let event = Arc::clone(&logged.event);
         let decoded = decode_safely(self.decoder.as_ref(), &event);
-        arrival(logged.offset, Message { event, decoded })
+        arrival(logged.offset, Message::of(event, decoded))
     }
 
     /// Brings the fresh sequencer up to now and puts it in the place of the one there is.

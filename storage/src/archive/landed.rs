@@ -10,6 +10,7 @@ use super::projection::{HOME_BYTES, Lane, Placement, Projected, Projection, home
 use super::sequencer::Failure;
 use super::store::{Store, Tables};
 use crate::error::Error;
+use crate::event::Id;
 use crate::index::View;
 use crate::lake::{Pinned, Version};
 use crate::rows::State;
@@ -120,12 +121,12 @@ impl Store {
             projection.placement.is_noting = true;
             projection.swapped(&exchange.days);
             drop(locked);
-            let merged: HashSet<&Arc<str>> = exchange.with_parts.iter().map(|(id, _)| id).collect();
-            let merged: Vec<Arc<str>> = merged.into_iter().filter(|id| !parted.contains(*id)).cloned().collect();
+            let merged: HashSet<&Id> = exchange.with_parts.iter().map(|(id, _)| id).collect();
+            let merged: Vec<Id> = merged.into_iter().filter(|id| !parted.contains(*id)).cloned().collect();
             let pieces = merged.chunks(at_once);
             let done = pieces.map(|some| S::of_mut(&mut sequencer.lock_again()).has_no_parts(some));
             let done: Vec<_> = done.collect();
-            let parted: Vec<Arc<str>> = parted.into_iter().collect();
+            let parted: Vec<Id> = parted.into_iter().collect();
             for some in parted.chunks(at_once) {
                 S::of_mut(&mut sequencer.lock_again()).still_has_parts(some);
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::event::Id;
 use crate::lake::Pinned;
 use crate::rows::KeyedRecording;
 
@@ -13,7 +14,7 @@ const LOOKED_UP: usize = 4096;
 #[derive(Default)]
 pub(super) struct LookedUp {
     table: Option<Arc<Pinned>>,
-    rows: HashMap<Arc<str>, KeyedRecording>,
+    rows: HashMap<Id, KeyedRecording>,
 }
 
 impl LookedUp {
@@ -28,6 +29,6 @@ impl LookedUp {
             self.rows.clear();
         }
         self.table = Some(table);
-        self.rows.insert(Arc::clone(&row.id), row);
+        self.rows.insert(row.id.clone(), row);
     }
 }

@@ -4,11 +4,12 @@
 //! Spread over shards by id; a query holds the shards it saw, and a change copies only the shard it touches, so
 //! the rows of the others are rendered once for many queries.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use ahash::RandomState;
 use arrow::array::RecordBatch;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
 
 use crate::error::Error;
 use crate::fact::Decoder;
@@ -70,13 +71,25 @@ impl<S: State> Entry<S> {
 
 #[derive(Clone, Debug)]
 struct Shard<S: State> {
-    entries: HashMap<Arc<str>, Entry<S>, RandomState>,
+    /// By their ids.
+    entries: HashTable<Entry<S>>,
+    hasher: RandomState,
     rendered: OnceLock<RecordBatch>,
 }
 
 impl<S: State> Default for Shard<S> {
     fn default() -> Self {
-        Shard { entries: HashMap::default(), rendered: OnceLock::new() }
+        Shard { entries: HashTable::new(), hasher: RandomState::new(), rendered: OnceLock::new() }
+    }
+}
+
+impl<S: State> Shard<S> {
+    fn get(&self, id: &str) -> Option<&Entry<S>> {
+        self.entries.find(self.hasher.hash_one(id), |entry| *entry.keyed.id == *id)
+    }
+
+    fn get_mut(&mut self, id: &str) -> Option<&mut Entry<S>> {
+        self.entries.find_mut(self.hasher.hash_one(id), |entry| *entry.keyed.id == *id)
     }
 }
 
@@ -99,23 +112,27 @@ fn shard_of(id: &str) -> usize {
 impl<S: State> Overlay<S> {
     /// Whether the rows of this one in the tables are superseded.
     pub fn contains(&self, id: &str) -> bool {
-        self.shards[shard_of(id)].entries.contains_key(id)
+        self.get(id).is_some()
     }
 
     pub fn get(&self, id: &str) -> Option<&Entry<S>> {
-        self.shards[shard_of(id)].entries.get(id)
+        self.shards[shard_of(id)].get(id)
     }
 
     pub fn insert(&mut self, entry: Entry<S>) {
         let shard = Arc::make_mut(&mut self.shards[shard_of(&entry.keyed.id)]);
         shard.rendered = OnceLock::new();
-        shard.entries.insert(Arc::clone(&entry.keyed.id), entry);
+        let hash = |entry: &Entry<S>| shard.hasher.hash_one(&*entry.keyed.id);
+        match shard.entries.entry(hash(&entry), |known| known.keyed.id == entry.keyed.id, hash) {
+            Slot::Occupied(mut slot) => *slot.get_mut() = entry,
+            Slot::Vacant(slot) => drop(slot.insert(entry)),
+        }
     }
 
     /// Changes an entry, if there is one.
     pub fn change(&mut self, id: &str, change: impl FnOnce(&mut Entry<S>)) {
         let shard = Arc::make_mut(&mut self.shards[shard_of(id)]);
-        if let Some(entry) = shard.entries.get_mut(id) {
+        if let Some(entry) = shard.get_mut(id) {
             change(entry);
             entry.shown = OnceLock::new();
             shard.rendered = OnceLock::new();
@@ -125,15 +142,16 @@ impl<S: State> Overlay<S> {
     /// Merges more into an entry, and says what [`Entry::note`] does; gives it back if there is none.
     pub fn join(&mut self, more: Keyed<S>, said: Said) -> Result<bool, Keyed<S>> {
         let shard = Arc::make_mut(&mut self.shards[shard_of(&more.id)]);
-        let Some(entry) = shard.entries.get_mut(&more.id) else { return Err(more) };
+        let Some(entry) = shard.get_mut(&more.id) else { return Err(more) };
         entry.join(more.state);
+        let is_first = entry.note(said);
         shard.rendered = OnceLock::new();
-        Ok(entry.note(said))
+        Ok(is_first)
     }
 
     /// Notes something about an entry that its row does not show.
     pub fn mark(&mut self, id: &str, mark: impl FnOnce(&mut Entry<S>)) {
-        if let Some(entry) = Arc::make_mut(&mut self.shards[shard_of(id)]).entries.get_mut(id) {
+        if let Some(entry) = Arc::make_mut(&mut self.shards[shard_of(id)]).get_mut(id) {
             mark(entry);
         }
     }
@@ -142,11 +160,12 @@ impl<S: State> Overlay<S> {
     pub fn remove(&mut self, id: &str) -> Option<Entry<S>> {
         let shard = Arc::make_mut(&mut self.shards[shard_of(id)]);
         shard.rendered = OnceLock::new();
-        shard.entries.remove(id)
+        let found = shard.entries.find_entry(shard.hasher.hash_one(id), |entry| *entry.keyed.id == *id);
+        found.ok().map(|entry| entry.remove().0)
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry<S>> {
-        self.shards.iter().flat_map(|shard| shard.entries.values())
+        self.shards.iter().flat_map(|shard| shard.entries.iter())
     }
 
     pub fn len(&self) -> usize {
@@ -161,7 +180,7 @@ impl<S: State> Overlay<S> {
                 if let Some(batch) = shard.rendered.get() {
                     return Ok(batch.clone());
                 }
-                let states: Vec<Keyed<S>> = shard.entries.values().map(|entry| entry.keyed.clone()).collect();
+                let states: Vec<Keyed<S>> = shard.entries.iter().map(|entry| entry.keyed.clone()).collect();
                 let batch = rows::shown(&states, decoder)?;
                 Ok(shard.rendered.get_or_init(|| batch).clone())
             })

@@ -10,7 +10,7 @@ use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use super::snapshot::{Part, Snapshot};
 use crate::call::LEG;
 use crate::error::Error;
-use crate::event::Source;
+use crate::event::{Id, Source};
 use crate::lake::{DataFile, File, Pinned};
 use crate::rows::{FINAL, LoggedEvent, ShownCall, State, day_name};
 
@@ -31,7 +31,7 @@ pub struct StoredFile {
     table: Arc<Pinned>,
     file: File,
     /// Ids of rows that memory has too, and that may be in this file.
-    pub maybe_superseded: Arc<[Arc<str>]>,
+    pub maybe_superseded: Arc<[Id]>,
 }
 
 impl StoredFile {
@@ -121,7 +121,7 @@ impl Snapshot {
 /// What a file may have of what memory supersedes depends on its day, and on whether its rows are provisional.
 async fn files_of<S: State>(part: &Part<S>) -> Result<Vec<StoredFile>, Error> {
     let placement = &part.placement;
-    let mut superseded: HashMap<(i32, bool), Vec<Arc<str>>> = HashMap::new();
+    let mut superseded: HashMap<(i32, bool), Vec<Id>> = HashMap::new();
     for entry in part.overlay.entries() {
         let places = match (placement.is_noting, entry.stored) {
             (true, _) => [Some(true), Some(false)],
@@ -129,10 +129,10 @@ async fn files_of<S: State>(part: &Part<S>) -> Result<Vec<StoredFile>, Error> {
             (false, false) => [None, None],
         };
         for provisional in places.into_iter().flatten() {
-            superseded.entry((entry.keyed.day, provisional)).or_default().push(Arc::clone(&entry.keyed.id));
+            superseded.entry((entry.keyed.day, provisional)).or_default().push(entry.keyed.id.clone());
         }
     }
-    let superseded: HashMap<(String, bool), Arc<[Arc<str>]>> =
+    let superseded: HashMap<(String, bool), Arc<[Id]>> =
         superseded.into_iter().map(|((day, provisional), ids)| ((day_name(day), provisional), ids.into())).collect();
     let files = part.table.files().await?;
     let shown = files.iter().filter(|file| file.tier == FINAL);

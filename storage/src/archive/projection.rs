@@ -10,7 +10,7 @@ use super::sequencer::Sequencer;
 use super::store::Tables;
 use crate::call::CallState;
 use crate::error::Error;
-use crate::event::{Micros, Offset};
+use crate::event::{Id, Micros, Offset};
 use crate::index::{Runs, View};
 use crate::lake::{Pinned, Table, Version};
 use crate::recording::RecordingState;
@@ -44,7 +44,7 @@ pub(crate) struct Lane {
     /// A swap of which the same is not known.
     pub exchange: Option<Arc<Exchange>>,
     /// Those that got a part since a swap was planned, while one is under way: it does not have these parts.
-    pub parted: Option<HashSet<Arc<str>>>,
+    pub parted: Option<HashSet<Id>>,
     /// Files that the next fold replaces: [`Projection::provisional`] has all their rows.
     pub provisional: Vec<String>,
 }
@@ -54,11 +54,11 @@ pub(crate) struct Lane {
 pub(crate) struct Attempt {
     pub until: Offset,
     /// Those whose row is there to stay.
-    pub whole: Vec<Arc<str>>,
+    pub whole: Vec<Id>,
     /// Those whose row the next fold replaces.
-    pub provisional: Vec<Arc<str>>,
+    pub provisional: Vec<Id>,
     /// Those that get a part.
-    pub parts: Vec<Arc<str>>,
+    pub parts: Vec<Id>,
     /// Home days of those that get their first row, for the index.
     pub homes: Vec<(u128, [u8; HOME_BYTES])>,
     /// The files with the provisional rows.
@@ -85,7 +85,7 @@ pub(crate) struct Exchange {
     pub path: String,
     pub days: Vec<String>,
     /// Those whose parts are merged into their rows, with their home days; one may come more than once.
-    pub with_parts: Vec<(Arc<str>, i32)>,
+    pub with_parts: Vec<(Id, i32)>,
 }
 
 /// Where in the table the rows are of those that memory has, too.
@@ -173,7 +173,7 @@ pub(crate) struct Projection<S: State> {
     /// How many did.
     pub changed: usize,
     /// Those whose final row must be read before they are whole.
-    pub lacking: HashSet<Arc<str>>,
+    pub lacking: HashSet<Id>,
     /// Last offset that is in the table.
     pub watermark: Option<Offset>,
     /// The pinned table.
@@ -220,10 +220,11 @@ impl<S: State> Projection<S> {
         Ok(indexed.or_else(|| self.placed.get(&key).copied()))
     }
 
-    /// Looks where this one would be, so that it is near when something is said of it.
-    pub fn fetch(&self, id: &str) -> usize {
+    /// Looks where this one would be, so that it is near when something is said of it. If memory does not have it, what is
+    /// given says nothing.
+    pub fn fetch(&self, id: &str) -> Result<&Entry<S>, usize> {
         let entry = self.overlay.get(id).or_else(|| self.provisional.get(id));
-        entry.map_or_else(|| self.homes.fetch(home_key(id)), |entry| Arc::strong_count(&entry.keyed.state))
+        entry.ok_or_else(|| self.homes.fetch(home_key(id)))
     }
 
     /// Whether anything is known of this one.
@@ -274,7 +275,7 @@ impl<S: State> Projection<S> {
         let home = self.home(&keyed.id)?;
         keyed.day = home.unwrap_or(keyed.day);
         if home.is_some() {
-            self.lacking.insert(Arc::clone(&keyed.id));
+            self.lacking.insert(keyed.id.clone());
         }
         Ok(Entry::new(keyed, home.is_some()))
     }
@@ -292,7 +293,7 @@ impl<S: State> Projection<S> {
         if part.is_some() {
             // Its parts were loaded before it was known that it has a row, too.
             self.overlay.mark(&keyed.id, |entry| (entry.stored, entry.lacks_stored) = (true, true));
-            self.lacking.insert(Arc::clone(&keyed.id));
+            self.lacking.insert(keyed.id.clone());
         }
         Ok(())
     }
@@ -301,7 +302,7 @@ impl<S: State> Projection<S> {
     pub fn supply(&mut self, stored: Vec<Keyed<S>>) {
         for row in stored {
             self.lacking.remove(&row.id);
-            let id = Arc::clone(&row.id);
+            let id = row.id.clone();
             self.overlay.change(&id, |entry| {
                 // The stored row has the keys of the first message.
                 let fresh = std::mem::replace(&mut entry.keyed, row);
@@ -353,7 +354,7 @@ impl<S: State> Projection<S> {
     }
 
     /// Notes rows that stay; gives those that memory need not hold any more, to be dropped.
-    pub fn has_rows(&mut self, ids: &[Arc<str>]) -> Vec<Entry<S>> {
+    pub fn has_rows(&mut self, ids: &[Id]) -> Vec<Entry<S>> {
         let done = ids.iter().filter_map(|id| match self.is_changed(id) {
             Some(true) => {
                 self.overlay.mark(id, |entry| (entry.stored, entry.provisional) = (true, false));
@@ -366,7 +367,7 @@ impl<S: State> Projection<S> {
     }
 
     /// Notes rows that the next fold replaces.
-    pub fn has_provisional_rows(&mut self, ids: &[Arc<str>]) {
+    pub fn has_provisional_rows(&mut self, ids: &[Id]) {
         for id in ids {
             if self.is_changed(id) == Some(true) {
                 self.overlay.mark(id, |entry| (entry.stored, entry.provisional) = (true, true));
@@ -379,7 +380,7 @@ impl<S: State> Projection<S> {
 
     /// Notes parts. What has one stays until it is compacted, so it is copied, as are those with provisional rows: where
     /// it was made it lies among millions of others that go, and would keep their pages from being used again.
-    pub fn has_parts(&mut self, ids: &[Arc<str>]) {
+    pub fn has_parts(&mut self, ids: &[Id]) {
         for id in ids {
             let Some(entry) = self.overlay.remove(id) else { continue };
             self.parts_since.entry(entry.keyed.day).or_insert_with(Instant::now);
@@ -389,7 +390,7 @@ impl<S: State> Projection<S> {
     }
 
     /// Notes that these have parts which came while the others of their days were merged into final rows.
-    pub fn still_has_parts(&mut self, ids: &[Arc<str>]) {
+    pub fn still_has_parts(&mut self, ids: &[Id]) {
         let days = ids.iter().filter_map(|id| self.overlay.get(id).map(|entry| entry.keyed.day));
         for day in days.collect::<Vec<_>>() {
             self.parts_since.entry(day).or_insert_with(Instant::now);
@@ -403,7 +404,7 @@ impl<S: State> Projection<S> {
 
     /// Notes that the parts of these are in their final rows; gives those that memory need not hold any more, to be
     /// dropped.
-    pub fn has_no_parts(&mut self, ids: &[Arc<str>]) -> Vec<Entry<S>> {
+    pub fn has_no_parts(&mut self, ids: &[Id]) -> Vec<Entry<S>> {
         let done = ids.iter().filter_map(|id| {
             if self.is_changed(id) == Some(true) {
                 self.overlay.mark(id, |entry| (entry.stored, entry.parts) = (true, false));

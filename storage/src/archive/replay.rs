@@ -196,9 +196,9 @@ fn pieces(records: Vec<(Offset, Bytes)>) -> impl Iterator<Item = Vec<(Offset, By
 /// Successive records of the log.
 pub(super) fn decode(records: Vec<(Offset, Bytes)>, decoder: &dyn Decoder) -> Result<Arrived, Error> {
     let first = records.first().map(|(first, _)| *first).unwrap_or_default();
-    let mut messages = Vec::with_capacity(records.len());
+    let (mut messages, mut decoding) = (Vec::with_capacity(records.len()), codec::Records::default());
     for (_, record) in records {
-        messages.push(Message::new(codec::decode(&record)?, decoder));
+        messages.push(Message::new(decoding.decode(&record)?, decoder));
     }
     let duplicate = messages.iter().map(|_| AtomicBool::new(false)).collect();
     Ok(Arrived { first, messages, duplicate })

@@ -19,7 +19,7 @@ use super::projection::Projection;
 use super::tail::Tail;
 use crate::call::CallState;
 use crate::error::Error;
-use crate::event::{Event, Micros, Offset, Source, shared_call_id};
+use crate::event::{Event, Id, Micros, Offset, Source, call_id};
 use crate::fact::{Decoded, RecordingFact};
 use crate::lake::Pinned;
 use crate::recording::RecordingState;
@@ -140,17 +140,17 @@ impl Sequencer {
 
     /// Takes in a batch, unless an earlier one failed.
     pub fn take(&mut self, arrived: Arrived) {
-        let mut ahead: Vec<Ahead> = arrived.messages.iter().map(Ahead::of).collect();
-        for (index, message) in arrived.messages.into_iter().enumerate() {
+        let mut messages = arrived.messages.into_iter();
+        for index in 0.. {
             if index % FETCHED_AT_ONCE == 0 {
-                self.fetch(&ahead[index..ahead.len().min(index + FETCHED_AT_ONCE)]);
+                self.fetch(messages.as_slice().get(..FETCHED_AT_ONCE).unwrap_or(messages.as_slice()));
             }
+            let Some(message) = messages.next() else { return };
             let offset = Offset(arrived.first.0 + index as u64);
             if self.failed.is_some() {
                 return;
             }
-            let (delivery, call) = (ahead[index].delivery, ahead[index].call.take());
-            let taken = catch_unwind(AssertUnwindSafe(|| self.message(offset, message, delivery, call)));
+            let taken = catch_unwind(AssertUnwindSafe(|| self.message(offset, message)));
             let failure = match taken {
                 Ok(Ok(duplicate)) => {
                     arrived.duplicate[index].store(duplicate, Ordering::Release);
@@ -175,16 +175,9 @@ impl Sequencer {
         matches!(self.failed, Some(Failure::Index(_)))
     }
 
-    /// Takes in one message, which has this key among deliveries, and whose call has this id, if that is known; says
-    /// whether it is a duplicate.
-    fn message(
-        &mut self,
-        offset: Offset,
-        message: Message,
-        delivery: u128,
-        call: Option<Arc<str>>,
-    ) -> Result<bool, Error> {
-        let Message { event, mut decoded } = message;
+    /// Takes in one message; says whether it is a duplicate.
+    fn message(&mut self, offset: Offset, message: Message) -> Result<bool, Error> {
+        let Message { event, mut decoded, ahead: Ahead { delivery, call }, bytes } = message;
         let mut duplicate_of = None;
         if self.duplicates.is_behind(offset) {
             match self.duplicates.note_key(delivery, decoded.window, offset, &event)? {
@@ -203,7 +196,16 @@ impl Sequencer {
         if self.events_watermark.is_none_or(|folded| offset > folded) {
             let Decoded { occurred_at, fingerprint, error, .. } = decoded;
             let (error, partition) = (error.map(Arc::from), self.partition);
-            self.tail.push(LoggedEvent { event, partition, offset, occurred_at, fingerprint, error, duplicate_of });
+            self.tail.push(LoggedEvent {
+                event,
+                partition,
+                offset,
+                occurred_at,
+                fingerprint,
+                error,
+                duplicate_of,
+                bytes,
+            });
         }
         self.last = self.last.max(Some(offset));
         Ok(duplicate)
@@ -229,7 +231,7 @@ impl Sequencer {
         offset: Offset,
         event: &Event,
         decoded: &mut Decoded,
-        id: Option<Arc<str>>,
+        id: Option<Id>,
         tell: bool,
     ) -> Result<(), Error> {
         if self.keyed.is_none_or(|keyed| offset > keyed) {
@@ -267,7 +269,7 @@ impl Sequencer {
         offset: Offset,
         event: &Event,
         decoded: &mut Decoded,
-        id: Option<Arc<str>>,
+        id: Option<Id>,
     ) -> Option<Keyed<CallState>> {
         let key = self.keyer.key(event, decoded)?;
         let (_, mut shared) = decoded.fact.take()?;
@@ -281,7 +283,7 @@ impl Sequencer {
         Some(Keyed {
             tenant: self.shared(&event.tenant),
             source,
-            id: id.unwrap_or_else(|| shared_call_id(&event.tenant, source, &key)),
+            id: id.unwrap_or_else(|| call_id(&event.tenant, source, &key)),
             key,
             day: home_day(event, decoded),
             state: shared,
@@ -297,7 +299,7 @@ fn recording(offset: Offset, event: &Event, decoded: &mut Decoded) -> Option<Key
         tenant: event.tenant.as_str().into(),
         source,
         key: id.as_str().into(),
-        id: id.into(),
+        id: id.as_str().into(),
         day: home_day(event, decoded),
         state: Arc::new(state),
     })

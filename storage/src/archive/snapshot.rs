@@ -20,7 +20,7 @@ use super::tail::TailView;
 use super::{Archive, Inner, Message};
 use crate::call::CallState;
 use crate::error::Error;
-use crate::event::{Micros, Offset, now};
+use crate::event::{Id, Micros, Offset, now};
 use crate::fact::Decoder;
 use crate::lake::{self, Pinned, Version};
 use crate::recording::RecordingState;
@@ -261,7 +261,7 @@ const LISTED_IDS: usize = 64;
 pub(super) async fn stored_rows<S: State>(
     inner: &Inner,
     table: &Arc<dyn TableProvider>,
-    wanted: &HashSet<Arc<str>>,
+    wanted: &HashSet<Id>,
     days: Option<&[i32]>,
 ) -> Result<Vec<Keyed<S>>, Error> {
     let mut filter = lake::read::is_whole();

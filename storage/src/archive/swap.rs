@@ -22,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::fold::{BATCH_ROWS, merge};
 use super::projection::{Projected, home_key};
 use crate::error::Error;
+use crate::event::Id;
 use crate::fact::Decoder;
 use crate::lake::{self, File, Table};
 use crate::rows::{self, FINAL, Keyed, PART};
@@ -42,9 +43,9 @@ pub(super) struct Swap<S> {
     whole: Option<Arc<dyn TableProvider>>,
     parts: Option<Arc<dyn TableProvider>>,
     /// Ids and home days of those that have parts; an id may come more than once.
-    pub with_parts: Vec<(Arc<str>, i32)>,
+    pub with_parts: Vec<(Id, i32)>,
     /// The same ids, each once.
-    pub ids: HashSet<Arc<str>>,
+    pub ids: HashSet<Id>,
     states: PhantomData<S>,
 }
 
@@ -70,7 +71,7 @@ impl<S: Projected> Swap<S> {
                 with_parts.extend(batch);
             }
         }
-        let ids: HashSet<Arc<str>> = with_parts.iter().map(|(id, _)| Arc::clone(id)).collect();
+        let ids: HashSet<Id> = with_parts.iter().map(|(id, _)| id.clone()).collect();
         let mut touched = Vec::new();
         for file in whole {
             let rows = table.provider_of([file.path.clone()]).await?;

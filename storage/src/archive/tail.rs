@@ -7,7 +7,7 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 
 use crate::error::Error;
-use crate::event::Offset;
+use crate::event::{Event, Offset};
 use crate::rows::{self, LoggedEvent};
 
 const CHUNK: usize = 256;
@@ -35,8 +35,8 @@ pub(crate) struct Tail {
     since: Option<Instant>,
 }
 
-fn weight(logged: &LoggedEvent) -> u64 {
-    let event = &logged.event;
+/// About so many bytes of memory a message takes.
+pub(super) fn weight(event: &Event) -> u64 {
     let headers: usize = event.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
     let texts = [event.query.as_deref(), event.path.as_deref()].into_iter().flatten().map(str::len).sum::<usize>();
     // The rest of the envelope.
@@ -47,7 +47,7 @@ impl Tail {
     pub fn push(&mut self, logged: LoggedEvent) {
         self.messages += 1;
         self.since.get_or_insert_with(Instant::now);
-        self.bytes += weight(&logged);
+        self.bytes += logged.bytes;
         self.open.push(logged);
         if self.open.len() >= CHUNK {
             let events = std::mem::replace(&mut self.open, Vec::with_capacity(CHUNK));
@@ -84,7 +84,7 @@ impl Tail {
         }
         self.open.retain(|logged| logged.offset > until);
         let chunks = self.sealed.iter().flat_map(|chunk| &chunk.events).chain(&self.open);
-        (self.messages, self.bytes) = chunks.fold((0, 0), |(count, bytes), logged| (count + 1, bytes + weight(logged)));
+        (self.messages, self.bytes) = chunks.fold((0, 0), |(count, bytes), logged| (count + 1, bytes + logged.bytes));
         self.since = (self.messages > 0).then(Instant::now);
         released
     }

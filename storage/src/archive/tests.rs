@@ -11,7 +11,7 @@ use super::swap::Swap;
 use super::toy::{HOUR, NOON, Toy};
 use super::*;
 use crate::call::CallState;
-use crate::event::{Event, Micros, Source, call_id};
+use crate::event::{Event, Id, Micros, Source, call_id};
 use crate::fact::{CallRef, fingerprint};
 use crate::rows::{self, KeyedCall};
 use crate::sorted_map::SortedMap;
@@ -33,7 +33,7 @@ fn message(number: u64, dice: &mut Dice) -> Message {
     let carried = received_at - Micros::try_from(dice.roll(60)).unwrap_or_default() * HOUR;
     let text = if dice.roll(40) == 0 { "gibberish".to_owned() } else { format!("{key}|{what}|{carried}") };
     let event = Event {
-        id: format!("event-{number}"),
+        id: format!("event-{number}").into(),
         tenant: ["acme", "other"][usize::try_from(dice.roll(2)).unwrap_or_default()].into(),
         source: Source::Placetel,
         kind: "toy".into(),
@@ -43,7 +43,7 @@ fn message(number: u64, dice: &mut Dice) -> Message {
         method: None,
         path: None,
         query: None,
-        headers: SortedMap::from([("host".into(), "test".into())]),
+        headers: Arc::new(SortedMap::from([("host".into(), "test".into())])),
         content_type: None,
         error: (dice.roll(50) == 0).then(|| "ingest could not take it apart".to_owned()),
         payload: Bytes::from(text),
@@ -74,7 +74,7 @@ impl Naive {
         let Some((CallRef::Key(key), fact)) = &message.decoded.fact else { return };
         let event = &message.event;
         let id = call_id(&event.tenant, event.source, key);
-        let call = self.calls.entry(id.clone()).or_insert_with(|| KeyedCall {
+        let call = self.calls.entry(id.to_string()).or_insert_with(|| KeyedCall {
             tenant: event.tenant.as_str().into(),
             source: event.source,
             id: id.as_str().into(),
@@ -160,7 +160,7 @@ async fn say(archive: &Archive, naive: &mut Naive, key: &str, what: &str, minute
     let at = NOON + minutes * HOUR / 60;
     (event.received_at, event.payload) = (at, Bytes::from(format!("{key}|{what}|{at}")));
     event.error = None;
-    event.id = format!("{key}-{what}-{minutes}");
+    event.id = format!("{key}-{what}-{minutes}").into();
     let message = Message::new(event, &Toy);
     let receipts = archive.append(vec![message.clone()]).await.expect("appended");
     naive.take(receipts[0].offset, &message);
@@ -321,7 +321,7 @@ async fn many_small_files_are_joined_and_keep_their_rows() {
     let (mut dice, mut naive) = (Dice(3), Naive::default());
     for number in 0..40 {
         let mut message = message(0, &mut dice);
-        Arc::make_mut(&mut message.event).id = format!("event-{number}");
+        Arc::make_mut(&mut message.event).id = format!("event-{number}").into();
         let receipts = archive.append(vec![message.clone()]).await.expect("appended");
         naive.take(receipts[0].offset, &message);
         archive.flush().await.expect("flushed");
@@ -350,8 +350,8 @@ async fn files_of_large_messages_are_joined_too() {
         for number in 0..16 {
             let mut message = message(0, &mut dice);
             let event = Arc::make_mut(&mut message.event);
-            event.id = format!("event-{round}-{number}");
-            event.headers.insert("filler".into(), "x".repeat(900_000).into());
+            event.id = format!("event-{round}-{number}").into();
+            Arc::make_mut(&mut event.headers).insert("filler".into(), "x".repeat(900_000).into());
             let receipts = archive.append(vec![message.clone()]).await.expect("appended");
             naive.take(receipts[0].offset, &message);
         }
@@ -374,7 +374,7 @@ async fn look_ups_and_flushes_at_once_all_end() {
     let receipts = archive.append(messages.clone()).await.expect("appended");
     receipts.iter().zip(&messages).for_each(|(receipt, message)| naive.take(receipt.offset, message));
     archive.flush().await.expect("flushed");
-    let ids: HashSet<Arc<str>> = naive.calls.keys().map(|id| id.as_str().into()).collect();
+    let ids: HashSet<Id> = naive.calls.keys().map(|id| id.as_str().into()).collect();
     let look_ups = futures::future::join_all((0..64).map(|_| archive.calls_of(&ids)));
     let flushes = async {
         for number in 60..65 {
@@ -400,7 +400,8 @@ async fn calls_that_are_gone_or_damaged_are_made_again() {
     // Long messages, so that the log is trimmed and only `events` has them.
     for number in 0..60 {
         let mut message = message(number, &mut dice);
-        Arc::make_mut(&mut message.event).headers.insert("filler".into(), "x".repeat(900_000).into());
+        Arc::make_mut(&mut Arc::make_mut(&mut message.event).headers)
+            .insert("filler".into(), "x".repeat(900_000).into());
         let receipts = archive.append(vec![message.clone()]).await.expect("appended");
         naive.take(receipts[0].offset, &message);
     }

@@ -222,7 +222,7 @@ mod tests {
     fn related_calls_are_those_named_and_those_decided() {
         let mut state = joined(&[decision("4711", Tie::Related, 7), decision("4712", Tie::Apart, 8)]);
         state.related.insert("900".to_owned());
-        let mut expected = ["4711", "900"].map(|key| call_id("acme", Source::Voispeed, key));
+        let mut expected = ["4711", "900"].map(|key| call_id("acme", Source::Voispeed, key).into_string());
         expected.sort();
         assert_eq!(state.row("acme", Source::Voispeed).related_calls, expected);
     }

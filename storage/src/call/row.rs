@@ -171,7 +171,7 @@ impl<'a> View<'a> {
         row.legs = self.legs(&row);
         row.transfers = self.transfers();
         row.related_calls =
-            self.state.related_keys().into_iter().map(|key| call_id(tenant, self.source, key)).collect();
+            self.state.related_keys().into_iter().map(|key| call_id(tenant, self.source, key).into_string()).collect();
         row.related_calls.sort();
         row
     }

@@ -10,7 +10,7 @@ use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, col, lit};
 use futures::{Stream, StreamExt, TryStreamExt};
 
 use crate::error::Error;
-use crate::event::{Event, Headers, Micros, Offset, Source};
+use crate::event::{Event, Headers, Id, Micros, Offset, Source};
 use crate::rows::{Keyed, PART, State, decode_state, parse_day};
 
 /// A message of the `events` table, with what the fold had found out.
@@ -58,13 +58,13 @@ pub async fn homes<S: State>(
     session: &SessionContext,
     table: &Arc<dyn TableProvider>,
     filter: Option<Expr>,
-) -> Result<impl Stream<Item = Result<Vec<(Arc<str>, i32)>, Error>> + use<S>, Error> {
+) -> Result<impl Stream<Item = Result<Vec<(Id, i32)>, Error>> + use<S>, Error> {
     let frame = scan(session, table, filter, vec![col(S::ID), as_text("day")])?;
     let stream = frame.execute_stream().await?;
     Ok(stream.map(|batch| {
         let batch = batch?;
         let (ids, days) = (text(&batch, S::ID)?, text(&batch, "day")?);
-        let home = |row| Ok((Arc::from(ids.value(row)), parse_day(days.value(row)).ok_or_else(|| missing("day"))?));
+        let home = |row| Ok((Id::from(ids.value(row)), parse_day(days.value(row)).ok_or_else(|| missing("day"))?));
         (0..batch.num_rows()).map(home).collect()
     }))
 }
@@ -256,17 +256,17 @@ fn decode_messages(batch: &RecordBatch) -> Result<Vec<StoredEvent>, Error> {
         messages.push(StoredEvent {
             offset: Offset(offsets.value(row).cast_unsigned()),
             event: Event {
-                id: ids.value(row).to_owned(),
+                id: ids.value(row).into(),
                 tenant: tenants.value(row).into(),
                 source: source(sources.value(row))?,
                 kind: kinds.value(row).into(),
                 received_at: times.value(row),
-                subject: optional(keys, row),
+                subject: optional(keys, row).map(Into::into),
                 structured: structured.is_valid(row) && structured.value(row),
                 method: optional(methods, row).map(Into::into),
                 path: optional(paths, row).map(Into::into),
                 query: optional(queries, row).map(Into::into),
-                headers,
+                headers: Arc::new(headers),
                 content_type: optional(content_types, row).map(Into::into),
                 error: optional(refused, row),
                 payload: Bytes::copy_from_slice(payloads.value(row)),

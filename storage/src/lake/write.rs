@@ -108,7 +108,9 @@ impl Table {
         let level = ZstdLevel::try_new(effort.level()).map_err(DeltaTableError::from)?;
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            // Bloom filters begin with room for so many values: for those of a row group, not for a million.
+            .set_bloom_filter_max_ndv(ROW_GROUP_ROWS as u64);
         for column in self.columns.bloom {
             properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(*column), true);
         }

@@ -16,7 +16,7 @@ use super::stirred::Stirred;
 use crate::archive::Archive;
 use crate::call::{CallState, Mark};
 use crate::error::Error;
-use crate::event::{Event, Source, call_id};
+use crate::event::{Event, Id, Source, call_id};
 use crate::rows::KeyedCall;
 
 /// Legs without a call that are followed at the same time.
@@ -116,7 +116,7 @@ impl Legs {
     /// Takes up what a message, or a stored row, says.
     pub fn note(&mut self, call: &KeyedCall, told: Told, at: Instant) {
         for (leg, named) in evidence(call) {
-            let id: Arc<str> = call_id(&call.tenant, call.source, leg).into();
+            let id = call_id(&call.tenant, call.source, leg);
             let known = self.named.touch(&id, || named.clone());
             if named.confidence > known.confidence {
                 *known = named;
@@ -135,11 +135,11 @@ impl Legs {
     }
 
     /// Legs that nobody named yet, by id.
-    pub fn unnamed(&mut self) -> HashSet<Arc<str>> {
+    pub fn unnamed(&mut self) -> HashSet<Id> {
         let named = &self.named;
         let is_unnamed = |id: &str, orphan: &Orphan| orphan.standing != Standing::Linked && named.get(id).is_none();
         let without = self.orphans.iter_mut().filter(|(id, orphan)| is_unnamed(id, orphan));
-        without.map(|(id, _)| Arc::clone(id)).collect()
+        without.map(|(id, _)| id.clone()).collect()
     }
 
     /// How many legs are followed.
@@ -155,7 +155,7 @@ impl Legs {
                 let named = self.named.get(id).cloned();
                 if named.is_some() || orphan.standing != Standing::Alone {
                     let (tenant, source) = (Arc::clone(&orphan.tenant), orphan.source);
-                    due.push(Case { id: Arc::clone(id), tenant, source, named });
+                    due.push(Case { id: id.clone(), tenant, source, named });
                 }
             }
         }
@@ -188,29 +188,29 @@ impl Legs {
 }
 
 /// Whether this call names one of these legs.
-pub(super) fn names_one_of(call: &KeyedCall, legs: &HashSet<Arc<str>>) -> bool {
+pub(super) fn names_one_of(call: &KeyedCall, legs: &HashSet<Id>) -> bool {
     evidence(call).iter().any(|(leg, _)| legs.contains(&*call_id(&call.tenant, call.source, leg)))
 }
 
 /// A leg to be decided about.
 #[derive(Clone, Debug)]
 struct Case {
-    id: Arc<str>,
+    id: Id,
     tenant: Arc<str>,
     source: Source,
     named: Option<Named>,
 }
 
 impl Case {
-    fn id_of(&self, key: &str) -> Arc<str> {
-        call_id(&self.tenant, self.source, key).into()
+    fn id_of(&self, key: &str) -> Id {
+        call_id(&self.tenant, self.source, key)
     }
 }
 
 /// Writes what is to be decided, and says how each leg stands then.
 async fn decide_all(archive: &Archive, cases: &[Case]) -> Result<Vec<Standing>, Error> {
     let targets = cases.iter().filter_map(|case| case.named.as_ref().map(|named| case.id_of(&named.key)));
-    let ids: HashSet<Arc<str>> = cases.iter().map(|case| Arc::clone(&case.id)).chain(targets).collect();
+    let ids: HashSet<Id> = cases.iter().map(|case| case.id.clone()).chain(targets).collect();
     let mut known = lookup::calls(archive, &ids).await?;
     let mut standings = Vec::with_capacity(cases.len());
     for case in cases {
@@ -241,11 +241,7 @@ struct Target {
 }
 
 /// The call that this leg belongs to: the one that was named, unless the present one was named at least as well.
-async fn target(
-    archive: &Archive,
-    case: &Case,
-    known: &mut HashMap<Arc<str>, KeyedCall>,
-) -> Result<Option<Target>, Error> {
+async fn target(archive: &Archive, case: &Case, known: &mut HashMap<Id, KeyedCall>) -> Result<Option<Target>, Error> {
     let Some(leg) = lookup::call(archive, &case.id, known).await? else { return Ok(None) };
     let present = leg.state.leg_of().map(|(key, decision)| (key.to_owned(), decision.clone()));
     let named = case.named.as_ref().filter(|_| present.is_some() || is_orphan(&leg));
@@ -277,7 +273,7 @@ async fn root(
     archive: &Archive,
     case: &Case,
     key: &str,
-    known: &mut HashMap<Arc<str>, KeyedCall>,
+    known: &mut HashMap<Id, KeyedCall>,
 ) -> Result<Option<KeyedCall>, Error> {
     let mut id = case.id_of(key);
     for _ in 0..STEPS {
@@ -336,7 +332,7 @@ mod tests {
         KeyedCall {
             tenant: "acme".into(),
             source: Source::Kazoo,
-            id: call_id("acme", Source::Kazoo, key).into(),
+            id: call_id("acme", Source::Kazoo, key),
             key: key.into(),
             day: 0,
             state: Arc::new(state),

@@ -1,11 +1,10 @@
 //! Calls by id, as they are now, for decisions that must not rest on what the linker happens to remember.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use crate::archive::Archive;
 use crate::error::Error;
-use crate::event::call_id;
+use crate::event::{Id, call_id};
 use crate::rows::KeyedCall;
 
 /// Another call must fit this much better to take the place of the present one.
@@ -15,19 +14,19 @@ pub(super) const BETTER_BY: f64 = 0.05;
 const STEPS: usize = 8;
 
 /// The calls of these ids, hidden ones included.
-pub(super) async fn calls(archive: &Archive, ids: &HashSet<Arc<str>>) -> Result<HashMap<Arc<str>, KeyedCall>, Error> {
+pub(super) async fn calls(archive: &Archive, ids: &HashSet<Id>) -> Result<HashMap<Id, KeyedCall>, Error> {
     let found = archive.calls_of(ids).await?;
-    Ok(found.into_iter().map(|call| (Arc::clone(&call.id), call)).collect())
+    Ok(found.into_iter().map(|call| (call.id.clone(), call)).collect())
 }
 
 /// The call of this id, from those that are known or else from the archive.
 pub(super) async fn call(
     archive: &Archive,
-    id: &Arc<str>,
-    known: &mut HashMap<Arc<str>, KeyedCall>,
+    id: &Id,
+    known: &mut HashMap<Id, KeyedCall>,
 ) -> Result<Option<KeyedCall>, Error> {
     if !known.contains_key(id) {
-        known.extend(calls(archive, &HashSet::from([Arc::clone(id)])).await?);
+        known.extend(calls(archive, &HashSet::from([id.clone()])).await?);
     }
     Ok(known.get(id).cloned())
 }
@@ -37,14 +36,14 @@ pub(super) async fn call(
 /// # Errors
 /// If a table cannot be read, `Closed` when the archive is closing.
 pub async fn call_of_leg(archive: &Archive, leg: &str) -> Result<Option<String>, Error> {
-    let (archive, leg): (Archive, Arc<str>) = (archive.clone(), leg.into());
+    let (archive, leg): (Archive, Id) = (archive.clone(), leg.into());
     // Planning a read is no work for the threads that serve.
     let search = archive.background()?.spawn(async move {
-        let (mut id, mut known) = (Arc::clone(&leg), HashMap::new());
+        let (mut id, mut known) = (leg.clone(), HashMap::new());
         for _ in 0..STEPS {
             let Some(found) = call(&archive, &id, &mut known).await? else { return Ok(None) };
             match found.state.leg_of() {
-                Some((key, _)) => id = call_id(&found.tenant, found.source, key).into(),
+                Some((key, _)) => id = call_id(&found.tenant, found.source, key),
                 None => return Ok((id != leg).then(|| id.to_string())),
             }
         }

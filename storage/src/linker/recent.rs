@@ -1,13 +1,14 @@
 //! A map with a limit: what was touched longest ago goes first.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+
+use crate::event::Id;
 
 /// Values by id, at most `limit` of them after [`Recent::evict`].
 #[derive(Debug)]
 pub(super) struct Recent<T> {
-    entries: HashMap<Arc<str>, (u64, T)>,
-    order: BTreeMap<u64, Arc<str>>,
+    entries: HashMap<Id, (u64, T)>,
+    order: BTreeMap<u64, Id>,
     next: u64,
     limit: usize,
 }
@@ -19,18 +20,18 @@ impl<T> Recent<T> {
     }
 
     /// The value of this id, made if it is new; it is now the one touched last.
-    pub fn touch(&mut self, id: &Arc<str>, make: impl FnOnce() -> T) -> &mut T {
+    pub fn touch(&mut self, id: &Id, make: impl FnOnce() -> T) -> &mut T {
         let position = self.next;
         self.next += 1;
-        let entry = self.entries.entry(Arc::clone(id)).or_insert_with(|| (position, make()));
+        let entry = self.entries.entry(id.clone()).or_insert_with(|| (position, make()));
         self.order.remove(&entry.0);
         entry.0 = position;
-        self.order.insert(position, Arc::clone(id));
+        self.order.insert(position, id.clone());
         &mut entry.1
     }
 
     /// Takes out the one that was touched longest ago, if there are too many.
-    pub fn evict(&mut self) -> Option<(Arc<str>, T)> {
+    pub fn evict(&mut self) -> Option<(Id, T)> {
         if self.entries.len() <= self.limit {
             return None;
         }
@@ -50,7 +51,7 @@ impl<T> Recent<T> {
     }
 
     /// Everything, in no order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, &mut T)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Id, &mut T)> {
         self.entries.iter_mut().map(|(id, (_, value))| (id, value))
     }
 
@@ -67,7 +68,7 @@ mod tests {
     #[test]
     fn what_was_touched_longest_ago_goes_first() {
         let mut recent = Recent::new(2);
-        let id = |name: &str| -> Arc<str> { name.into() };
+        let id = |name: &str| -> Id { name.into() };
         for name in ["a", "b", "a", "c"] {
             *recent.touch(&id(name), || 0) += 1;
         }

@@ -76,8 +76,8 @@ impl Bench {
 
     /// What the call `a` knows of its leg `b`.
     async fn copy(&self) -> Option<CallState> {
-        let id: Arc<str> = call_id("acme", Source::Kazoo, "a").into();
-        let found = lookup::calls(&self.archive, &HashSet::from([Arc::clone(&id)])).await.expect("readable");
+        let id = call_id("acme", Source::Kazoo, "a");
+        let found = lookup::calls(&self.archive, &HashSet::from([id.clone()])).await.expect("readable");
         found.get(&id)?.state.decided_leg("b").cloned()
     }
 

@@ -13,7 +13,7 @@ use super::stirred::Stirred;
 use crate::archive::Archive;
 use crate::call::{CallState, Tie};
 use crate::error::Error;
-use crate::event::{Event, Micros, Source, call_id};
+use crate::event::{Event, Id, Micros, Source, call_id};
 use crate::rows::KeyedCall;
 
 /// Calls that are remembered to find their counterparts.
@@ -43,9 +43,9 @@ struct Seen {
 pub(super) struct Book {
     calls: Recent<Seen>,
     /// Tenant, begin, id.
-    by_time: BTreeSet<(Arc<str>, Micros, Arc<str>)>,
+    by_time: BTreeSet<(Arc<str>, Micros, Id)>,
     /// By the id of a call that was named: those that name it, at most [`NAMING`].
-    named_by: Recent<BTreeSet<Arc<str>>>,
+    named_by: Recent<BTreeSet<Id>>,
 }
 
 impl Default for Book {
@@ -71,7 +71,7 @@ impl Book {
         if call.state.seen.is_some() {
             seen.stirred.stir(at);
         }
-        let entry = |begun| (Arc::clone(&call.tenant), begun, Arc::clone(&call.id));
+        let entry = |begun| (Arc::clone(&call.tenant), begun, call.id.clone());
         if before != seen.sighting.begun {
             if let Some(begun) = before {
                 self.by_time.remove(&entry(begun));
@@ -81,9 +81,9 @@ impl Book {
             }
         }
         for name in seen.sighting.ids.union(&seen.sighting.refers) {
-            let id: Arc<str> = call_id(&call.tenant, call.source, name).into();
+            let id = call_id(&call.tenant, call.source, name);
             let naming = self.named_by.touch(&id, BTreeSet::new);
-            naming.insert(Arc::clone(&call.id));
+            naming.insert(call.id.clone());
             if naming.len() > NAMING {
                 // Ids are digests: whichever goes is one at random.
                 naming.pop_first();
@@ -103,12 +103,12 @@ impl Book {
     }
 
     /// Calls to be decided about now, each with those that it may belong to.
-    fn due(&mut self, at: Instant) -> BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
-        let due: Vec<Arc<str>> = {
-            let due = self.calls.iter_mut().filter_map(|(id, seen)| seen.stirred.take_due(at).then(|| Arc::clone(id)));
+    fn due(&mut self, at: Instant) -> BTreeMap<Id, BTreeSet<Id>> {
+        let due: Vec<Id> = {
+            let due = self.calls.iter_mut().filter_map(|(id, seen)| seen.stirred.take_due(at).then(|| id.clone()));
             due.collect()
         };
-        let mut cases: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
+        let mut cases: BTreeMap<Id, BTreeSet<Id>> = BTreeMap::new();
         for id in due {
             for (from, to) in self.pairs(&id, at) {
                 let counterparts = cases.entry(from).or_default();
@@ -122,12 +122,12 @@ impl Book {
 
     /// Pairs with this call in which something is to be decided, as far as memory tells. The call that is linked is
     /// the user's, or the one that names the other.
-    fn pairs(&self, id: &Arc<str>, at: Instant) -> Vec<(Arc<str>, Arc<str>)> {
+    fn pairs(&self, id: &Id, at: Instant) -> Vec<(Id, Id)> {
         let Some(seen) = self.calls.get(id) else { return Vec::new() };
         let named = seen.sighting.ids.union(&seen.sighting.refers);
-        let named = named.map(|name| Arc::<str>::from(call_id(&seen.tenant, Source::Voispeed, name)));
+        let named = named.map(|name| call_id(&seen.tenant, Source::Voispeed, name));
         let naming = self.named_by.get(id).into_iter().flatten().cloned();
-        let others: BTreeSet<Arc<str>> = named.chain(naming).chain(self.around(seen)).collect();
+        let others: BTreeSet<Id> = named.chain(naming).chain(self.around(seen)).collect();
         let mut pairs = Vec::new();
         for other in others.into_iter().filter(|other| other != id) {
             // One that is still being told about will bring this one up itself.
@@ -136,7 +136,7 @@ impl Book {
             };
             for (from, to, ids) in [(seen, counterpart, (id, &other)), (counterpart, seen, (&other, id))] {
                 if wants(&from.state, &from.sighting, &to.sighting).is_some() {
-                    pairs.push((Arc::clone(ids.0), Arc::clone(ids.1)));
+                    pairs.push((ids.0.clone(), ids.1.clone()));
                 }
             }
         }
@@ -144,21 +144,21 @@ impl Book {
     }
 
     /// Calls of the tenant that began when a counterpart of this one may have.
-    fn around(&self, seen: &Seen) -> Vec<Arc<str>> {
+    fn around(&self, seen: &Seen) -> Vec<Id> {
         let Some(begun) = seen.sighting.begun else { return Vec::new() };
         let (before, after) = match seen.sighting.side {
             Side::User => (BEFORE, AFTER),
             Side::System => (AFTER, BEFORE),
             Side::Both => return Vec::new(),
         };
-        let bound = |at: Micros, id: &str| (Arc::clone(&seen.tenant), at, Arc::<str>::from(id));
+        let bound = |at: Micros, id: &str| (Arc::clone(&seen.tenant), at, Id::from(id));
         let range = bound(begun.saturating_sub(before), "")..=bound(begun.saturating_add(after), "~");
-        self.by_time.range(range).map(|(_, _, id)| Arc::clone(id)).collect()
+        self.by_time.range(range).map(|(_, _, id)| id.clone()).collect()
     }
 
     /// Decides about the calls that are due.
     pub async fn round(&mut self, archive: &Archive, at: Instant) {
-        let due: Vec<(Arc<str>, BTreeSet<Arc<str>>)> = self.due(at).into_iter().collect();
+        let due: Vec<(Id, BTreeSet<Id>)> = self.due(at).into_iter().collect();
         for cases in due.chunks(AT_ONCE) {
             if let Err(error) = decide_all(archive, cases).await {
                 tracing::warn!(%error, "cannot link calls; it will be tried again");
@@ -194,9 +194,8 @@ fn wants(state: &CallState, from: &Sighting, to: &Sighting) -> Option<Fit> {
     }
 }
 
-async fn decide_all(archive: &Archive, cases: &[(Arc<str>, BTreeSet<Arc<str>>)]) -> Result<(), Error> {
-    let ids: HashSet<Arc<str>> =
-        cases.iter().flat_map(|(id, others)| std::iter::once(id).chain(others)).cloned().collect();
+async fn decide_all(archive: &Archive, cases: &[(Id, BTreeSet<Id>)]) -> Result<(), Error> {
+    let ids: HashSet<Id> = cases.iter().flat_map(|(id, others)| std::iter::once(id).chain(others)).cloned().collect();
     let known = lookup::calls(archive, &ids).await?;
     let mut events = Vec::new();
     for (id, others) in cases {
@@ -208,7 +207,7 @@ async fn decide_all(archive: &Archive, cases: &[(Arc<str>, BTreeSet<Arc<str>>)])
 }
 
 /// The messages that link a call to those of the others that it refers to, and to the one that fits it best.
-fn decide(call: &KeyedCall, others: &BTreeSet<Arc<str>>, known: &HashMap<Arc<str>, KeyedCall>) -> Vec<Event> {
+fn decide(call: &KeyedCall, others: &BTreeSet<Id>, known: &HashMap<Id, KeyedCall>) -> Vec<Event> {
     let from = Sighting::of(&call.key, &call.state);
     let mut best: Option<(&KeyedCall, Fit)> = None;
     let mut events = Vec::new();
@@ -275,7 +274,7 @@ mod tests {
         KeyedCall {
             tenant: "acme".into(),
             source: Source::Voispeed,
-            id: call_id("acme", Source::Voispeed, key).into(),
+            id: call_id("acme", Source::Voispeed, key),
             key: key.into(),
             day: 0,
             state: Arc::new(state),
@@ -297,9 +296,9 @@ mod tests {
         keyed(key, state)
     }
 
-    fn others(calls: &[&KeyedCall]) -> (BTreeSet<Arc<str>>, HashMap<Arc<str>, KeyedCall>) {
-        let ids = calls.iter().map(|call| Arc::clone(&call.id)).collect();
-        (ids, calls.iter().map(|call| (Arc::clone(&call.id), (*call).clone())).collect())
+    fn others(calls: &[&KeyedCall]) -> (BTreeSet<Id>, HashMap<Id, KeyedCall>) {
+        let ids = calls.iter().map(|call| call.id.clone()).collect();
+        (ids, calls.iter().map(|call| (call.id.clone(), (*call).clone())).collect())
     }
 
     /// Lets the calls learn what was decided about them.
@@ -359,7 +358,7 @@ mod tests {
             let mut book = Book::default();
             order.iter().for_each(|call| book.note(call, now));
             let due = book.due(now + Duration::from_secs(2));
-            assert_eq!(due, BTreeMap::from([(Arc::clone(&call.id), BTreeSet::from([Arc::clone(&origin.id)]))]));
+            assert_eq!(due, BTreeMap::from([(call.id.clone(), BTreeSet::from([origin.id.clone()]))]));
         }
         let (ids, known) = others(&[&origin]);
         let events = decide(&call, &ids, &known);

@@ -20,17 +20,17 @@ fn record(number: u64) -> Bytes {
         vec![u8::try_from(number % 251).unwrap_or_default(); usize::try_from(number % 997).unwrap_or_default()];
     let full = |text: &str| (!number.is_multiple_of(3)).then(|| format!("{text} {number} \u{fc}\n"));
     let event = Event {
-        id: format!("message {number}"),
+        id: format!("message {number}").into(),
         tenant: "acme".into(),
         source: Source::PBX[usize::try_from(number % 5).unwrap_or_default()],
         kind: "conformance.test".into(),
         received_at: 1_767_268_800_000_000 + number.cast_signed(),
-        subject: full("call"),
+        subject: full("call").map(Into::into),
         structured: number.is_multiple_of(2),
         method: full("POST").map(Into::into),
         path: full("/in/kazoo/pivot").map(Into::into),
         query: full("a=%20").map(Into::into),
-        headers: full("agent").into_iter().map(|value| ("user-agent".into(), value.into())).collect(),
+        headers: Arc::new(full("agent").into_iter().map(|value| ("user-agent".into(), value.into())).collect()),
         content_type: full("text/plain").map(Into::into),
         error: full("cannot be split"),
         payload: Bytes::from([format!("record {number} ").as_bytes(), &filler].concat()),

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use datafusion::prelude::{Expr, col, lit};
@@ -14,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Media, audio, linker};
 use crate::archive::{Archive, Arrivals};
 use crate::error::Error;
+use crate::event::Id;
 use crate::partitions::Partitions;
 use crate::recording::message::{self, Probed};
 use crate::recording::{Probe, RecordingState};
@@ -93,20 +93,19 @@ async fn probe_arriving(
     mut next: Option<Instant>,
 ) -> ControlFlow<()> {
     let (mut probes, mut under_way) = (FuturesUnordered::new(), HashSet::new());
-    let probe =
-        async |recording: KeyedRecording| (Arc::clone(&recording.id), probe_one(archive, media, recording).await);
+    let probe = async |recording: KeyedRecording| (recording.id.clone(), probe_one(archive, media, recording).await);
     loop {
         let time = next.unwrap_or_else(|| Instant::now() + LONGEST_PAUSE);
         let is_missed = tokio::select! {
             () = sleep_until(time), if next.is_some() => break,
             Some(ended) = probes.next() => {
-                let (id, probed): (Arc<str>, bool) = ended;
+                let (id, probed): (Id, bool) = ended;
                 under_way.remove(&id);
                 !probed
             }
             arrived = arrivals.next(), if probes.len() < AT_ONCE => {
                 let Some(recording) = arrived else { return ControlFlow::Break(()) };
-                if archive.is_probed(&recording.id) != Some(true) && under_way.insert(Arc::clone(&recording.id)) {
+                if archive.is_probed(&recording.id) != Some(true) && under_way.insert(recording.id.clone()) {
                     probes.push(probe(recording));
                 }
                 false
@@ -178,6 +177,8 @@ async fn sweep_once(partitions: &Partitions, media: &Media) -> Result<u64, Error
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::archive::toy::Toy;
     use crate::archive::{ArchiveConfig, Message};

@@ -7,7 +7,6 @@
 mod score;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::prelude::{col, lit};
@@ -15,7 +14,7 @@ use datafusion::scalar::ScalarValue;
 
 use crate::archive::Archive;
 use crate::error::Error;
-use crate::event::{Event, Micros, call_id, now};
+use crate::event::{Event, Id, Micros, call_id, now};
 use crate::linker::call_of_leg;
 use crate::recording::Text;
 use crate::recording::message::{self, Linked};
@@ -44,7 +43,7 @@ struct Open {
 /// Links until the archive is closed.
 pub(super) async fn run(archive: Archive) {
     let mut arrivals = archive.subscribe_recordings();
-    let mut open: HashMap<Arc<str>, Open> = HashMap::new();
+    let mut open: HashMap<Id, Open> = HashMap::new();
     // At the start, and whenever more came than the queue holds.
     let mut search = true;
     loop {
@@ -74,21 +73,21 @@ fn is_open(recording: &KeyedRecording) -> bool {
     recording.state.get(Text::CallKey).is_none() && received_at > now() - OPEN_FOR
 }
 
-fn note(open: &mut HashMap<Arc<str>, Open>, recording: KeyedRecording) {
+fn note(open: &mut HashMap<Id, Open>, recording: KeyedRecording) {
     if open.len() >= OPEN_LIMIT
         && let Some(oldest) = open.values().min_by_key(|open| open.recording.state.received_at())
     {
-        let oldest = Arc::clone(&oldest.recording.id);
+        let oldest = oldest.recording.id.clone();
         open.remove(&oldest);
     }
-    open.insert(Arc::clone(&recording.id), Open { recording, due: 0 });
+    open.insert(recording.id.clone(), Open { recording, due: 0 });
 }
 
 /// Looks at every recording that is due; the older it is, the rarer.
-async fn round(archive: &Archive, open: &mut HashMap<Arc<str>, Open>) {
+async fn round(archive: &Archive, open: &mut HashMap<Id, Open>) {
     let at = now();
     open.retain(|_, open| is_open(&open.recording));
-    let due: Vec<Arc<str>> = open.iter().filter(|(_, open)| open.due <= at).map(|(id, _)| Arc::clone(id)).collect();
+    let due: Vec<Id> = open.iter().filter(|(_, open)| open.due <= at).map(|(id, _)| id.clone()).collect();
     for id in due {
         // What is known may have grown: a probe, or a decision before a restart.
         let known = match archive.recording(&id).await {

@@ -8,6 +8,8 @@
 //! | `trunklog.link`, `trunklog.unlink` | trunklog | [`Linked`]; of two calls [`CallLinked`] |
 //! | `trunklog.fetch` | trunklog | [`Fetch`] |
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Probe, RecordingState, Text, recording_id};
@@ -15,7 +17,6 @@ use crate::call::{CallState, Mark};
 use crate::event::{Event, Source, new_event_id, now};
 use crate::fact::{Decoded, RecordingFact};
 use crate::linker::CallLinked;
-use crate::sorted_map::SortedMap;
 
 /// Content type of an [`Upload`] event; the audio's own is in `media_type`.
 pub const UPLOAD_TYPE: &str = "application/vnd.trunklog.recording+json";
@@ -109,12 +110,12 @@ pub fn event(tenant: &str, kind: &str, call_key: Option<&str>, payload: &impl Se
         source: Source::Trunklog,
         kind: kind.into(),
         received_at: now(),
-        subject: call_key.map(str::to_owned),
+        subject: call_key.map(Into::into),
         structured: false,
         method: None,
         path: None,
         query: None,
-        headers: SortedMap::new(),
+        headers: Arc::default(),
         content_type: Some("application/json".into()),
         error: None,
         payload: payload.into(),

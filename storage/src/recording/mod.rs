@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::call::Ranked;
-use crate::event::{Micros, Offset, Source, call_id, hex};
+use crate::event::{Id, Micros, Offset, Source, call_id, hex};
 
 /// Text columns of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -225,7 +225,7 @@ impl RecordingState {
     }
 
     /// Our id of its call.
-    pub fn call_id(&self, tenant: &str, source: Source) -> Option<String> {
+    pub fn call_id(&self, tenant: &str, source: Source) -> Option<Id> {
         self.call().map(|(key, _)| call_id(tenant, source, key))
     }
 

@@ -26,6 +26,8 @@ pub struct LoggedEvent {
     pub error: Option<Arc<str>>,
     /// The first delivery, if this is another one.
     pub duplicate_of: Option<Arc<str>>,
+    /// About so many bytes of memory.
+    pub(crate) bytes: u64,
 }
 
 fn event_columns(events: &[&LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
@@ -59,7 +61,7 @@ fn event_columns(events: &[&LoggedEvent]) -> Result<Vec<ArrayRef>, Error> {
         texts(each().map(|event| event.method.as_deref())),
         texts(each().map(|event| event.path.as_deref())),
         texts(each().map(|event| event.query.as_deref())),
-        maps(each().map(|event| &event.headers))?,
+        maps(each().map(|event| &*event.headers))?,
         texts(each().map(|event| event.content_type.as_deref())),
         Arc::new(payload.finish()),
         Arc::new(fingerprints.finish()),

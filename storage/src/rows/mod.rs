@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::call::CallState;
 use crate::error::Error;
-use crate::event::{Micros, Source, format_time};
+use crate::event::{Id, Micros, Source, format_time};
 use crate::fact::Decoder;
 use crate::recording::RecordingState;
 
@@ -33,7 +33,7 @@ pub struct Keyed<S> {
     /// Source.
     pub source: Source,
     /// Our id.
-    pub id: Arc<str>,
+    pub id: Id,
     /// The source's key; of a recording its id.
     pub key: Arc<str>,
     /// Home day, in days since 1970-01-01.
@@ -55,7 +55,7 @@ impl<S: Clone> Keyed<S> {
     /// One that shares no memory with this one.
     pub(crate) fn copied(&self) -> Keyed<S> {
         let copy = |text: &Arc<str>| Arc::from(&**text);
-        let (tenant, id, key) = (copy(&self.tenant), copy(&self.id), copy(&self.key));
+        let (tenant, id, key) = (copy(&self.tenant), self.id.clone(), copy(&self.key));
         Keyed { tenant, source: self.source, id, key, day: self.day, state: Arc::new(S::clone(&self.state)) }
     }
 }

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::{Keyed, State, texts, times, wholes};
 use crate::error::Error;
-use crate::event::Micros;
+use crate::event::{Id, Micros};
 use crate::fact::Decoder;
 use crate::recording::{Probe, RecordingState, Text};
 use crate::schema;
@@ -46,7 +46,7 @@ impl State for RecordingState {
         let number = |field: Text| texts(states().map(move |state| state.get(field).map(user_part)));
         let probed_text = |pick: fn(&Probe) -> Option<&str>| texts(states().map(|state| state.probed().and_then(pick)));
         let probed = |pick: fn(&Probe) -> Option<i64>| wholes(states().map(|state| state.probed().and_then(pick)));
-        let call_ids: Vec<Option<String>> =
+        let call_ids: Vec<Option<Id>> =
             items.iter().map(|item| item.state.call_id(&item.tenant, item.source)).collect();
         let object = |state: &'_ RecordingState| state.stored.as_ref().map(|(_, object)| object.clone());
         let objects: Vec<Option<String>> = states().map(object).collect();

@@ -96,7 +96,7 @@ impl LogWriter {
 
 #[cfg(test)]
 mod tests {
-    use trunklog_storage::event::Offset;
+    use trunklog_storage::event::{EventId, Offset};
 
     use super::super::{Deliveries, Part, Settings, event};
     use super::*;
@@ -124,7 +124,8 @@ mod tests {
         let log = EmbeddedLog::open(config).expect("the log");
         assert_eq!(log.bounds().next, Offset(ids.len() as u64));
         let records = log.read(Offset(0), usize::MAX).expect("all records");
-        let read: Vec<String> = records.iter().map(|(_, record)| codec::decode(record).expect("an event").id).collect();
+        let read: Vec<EventId> =
+            records.iter().map(|(_, record)| codec::decode(record).expect("an event").id).collect();
         assert_eq!(read, ids);
     }
 }

@@ -1,6 +1,7 @@
 //! What a delivery looks like: the event that the archive stores of it, and a line for programs that read NDJSON.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -39,17 +40,17 @@ pub fn event(delivery: &Delivery) -> Event {
     let prefix = if call.source == Source::Voispeed { "voispeed.user" } else { call.source.as_str() };
     let posted = query.is_none();
     Event {
-        id: event_id(delivery.received_at, call, delivery.number),
+        id: event_id(delivery.received_at, call, delivery.number).into(),
         tenant: TENANT.into(),
         source: call.source,
         kind: format!("{prefix}.{kind}").into(),
         received_at: delivery.received_at,
-        subject: Some(key),
+        subject: Some(key.into()),
         structured: false,
         method: Some(if posted { "POST" } else { "GET" }.into()),
         path: Some(path.into()),
         query: query.map(Into::into),
-        headers: headers(call.source, &payload),
+        headers: Arc::new(headers(call.source, &payload)),
         content_type: posted.then(|| FORM.into()),
         error: None,
         payload: Bytes::from(payload),

@@ -185,7 +185,7 @@ fn row_differences(
 }
 
 fn expected_event(offset: usize, message: &Message, duplicate_of: Option<&str>, headers: bool) -> Value {
-    let Message { event, decoded } = message;
+    let Message { event, decoded, .. } = message;
     let mut expected = json!({
         "tenant": event.tenant,
         "source": event.source.as_str(),

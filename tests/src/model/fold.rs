@@ -45,7 +45,7 @@ impl Fold {
         fold
     }
 
-    fn call(&mut self, offset: Offset, Message { event, decoded }: &Message, key: String) {
+    fn call(&mut self, offset: Offset, Message { event, decoded, .. }: &Message, key: String) {
         let Some((_, fact)) = &decoded.fact else { return };
         let source = decoded.concerns.unwrap_or(event.source);
         let mut said = (**fact).clone();
@@ -59,7 +59,7 @@ impl Fold {
         let call = slot.or_insert_with(|| Keyed {
             tenant: event.tenant.as_str().into(),
             source,
-            id: id.into(),
+            id,
             key: key.into(),
             day: home(event, decoded),
             state: Arc::new(CallState::default()),
@@ -67,7 +67,7 @@ impl Fold {
         Arc::make_mut(&mut call.state).merge(said);
     }
 
-    fn recording(&mut self, offset: Offset, Message { event, decoded }: &Message) {
+    fn recording(&mut self, offset: Offset, Message { event, decoded, .. }: &Message) {
         let Some(fact) = &decoded.recording else { return };
         let moment = (event.received_at, offset);
         let mut said = fact.state.clone();
@@ -97,7 +97,7 @@ fn first_delivery(messages: &[Message], index: usize) -> Option<String> {
             && old.decoded.fingerprint == new.decoded.fingerprint
             && (new.event.received_at - old.event.received_at).abs() <= new.decoded.window
     };
-    messages[..index].iter().find(repeats).map(|old| old.event.id.clone())
+    messages[..index].iter().find(repeats).map(|old| old.event.id.to_string())
 }
 
 /// Days since 1970 of the time that the message carries, if that can be believed, else of its receipt.

@@ -1,6 +1,8 @@
 //! Messages without end, from a seed: few calls on few days, many of them under way at once, told in order and out of
 //! order, twice, late, after their end, on another day than their own, and not at all.
 
+use std::sync::Arc;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use trunklog_storage::event::{Event, Micros, Source};
@@ -48,7 +50,7 @@ impl Generator {
     pub fn long(&mut self, count: usize) -> Vec<Event> {
         let mut events = self.batch(count);
         for event in &mut events {
-            event.headers.insert("x-filler".into(), "x".repeat(FILLER_BYTES).into());
+            Arc::make_mut(&mut event.headers).insert("x-filler".into(), "x".repeat(FILLER_BYTES).into());
         }
         events
     }
@@ -98,7 +100,7 @@ impl Generator {
         let near = chance(&mut self.dice, 50);
         event.received_at = if near { event.received_at + self.dice.random_range(0..3 * SECOND) } else { self.clock };
         if !event.structured {
-            event.id = self.new_id();
+            event.id = self.new_id().into();
         }
         event
     }
@@ -189,10 +191,13 @@ impl Generator {
     fn event(&mut self, tenant: &'static str, draft: Draft) -> Event {
         let learnt = draft.source == Source::Trunklog || draft.kind.ends_with(".recording");
         let structured = !learnt && chance(&mut self.dice, 8);
-        let id = self.new_id();
+        let mut id = self.new_id();
+        if structured {
+            id.push_str("-of-a-sender-that-names-its-messages-at-length");
+        }
         Event {
             // Who loads messages in bulk gives them ids of any length, and receipts of long ago.
-            id: if structured { format!("{id}-of-a-sender-that-names-its-messages-at-length") } else { id },
+            id: id.into(),
             tenant: tenant.into(),
             source: draft.source,
             kind: draft.kind.into(),
@@ -202,7 +207,7 @@ impl Generator {
             method: Some(if draft.body.is_empty() { "GET" } else { "POST" }.into()),
             path: Some(draft.path.into()),
             query: draft.query.map(Into::into),
-            headers: SortedMap::from([("host".into(), "calls.example".into())]),
+            headers: Arc::new(SortedMap::from([("host".into(), "calls.example".into())])),
             content_type: draft.content_type.map(Into::into),
             error: (!learnt && chance(&mut self.dice, 1)).then(|| "it could not be taken apart".to_owned()),
             payload: draft.body.into_bytes().into(),

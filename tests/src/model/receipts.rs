@@ -15,7 +15,7 @@ use crate::simulate::Call;
 /// Where they differ.
 pub(super) fn differences(messages: &[Message], fold: &Fold) -> Vec<String> {
     let mut tenants: BTreeMap<&str, (naive::Messages, Vec<Call>)> = BTreeMap::new();
-    for (offset, Message { event, decoded }) in messages.iter().enumerate() {
+    for (offset, Message { event, decoded, .. }) in messages.iter().enumerate() {
         let Some(key) = decoded.call_key.clone().filter(|_| decoded.error.is_none()) else { continue };
         // Decisions are no deliveries, and some messages name a call but say nothing about it.
         if event.source == Source::Trunklog || decoded.fact.is_none() {

@@ -18,7 +18,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 fn event(source: Source, kind: &str, content_type: &str, body: String, second: i64) -> Event {
     Event {
-        id: format!("{kind}-{second}"),
+        id: format!("{kind}-{second}").into(),
         tenant: "acme".into(),
         source,
         kind: kind.into(),

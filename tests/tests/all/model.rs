@@ -216,7 +216,7 @@ impl Life {
             let source = message.decoded.concerns.unwrap_or(message.event.source);
             let Some((CallRef::Key(key), _)) = &message.decoded.fact else { return false };
             let id = call_id(&message.event.tenant, source, key);
-            self.known.contains(&id) && in_memory.as_ref().is_some_and(|memory| !memory.contains(&id))
+            self.known.contains(&*id) && in_memory.as_ref().is_some_and(|memory| !memory.contains(&id))
         };
         self.met.late += messages.iter().filter(is_late).count();
         let receipts = self.archive().append(messages.clone()).await.unwrap();

@@ -1,5 +1,7 @@
 //! One line of a bulk load: a CloudEvent in structured mode, to an event that keeps its id and time.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -82,7 +84,7 @@ impl<'a> Line<'a> {
         let payload = payload(self.data, self.data_base64.as_deref(), body).map_err(wrong)?;
         let headers = self.headers.map(headers).transpose().map_err(wrong)?.unwrap_or_default();
         Ok(Event {
-            id: self.id,
+            id: self.id.as_str().into(),
             tenant: template.tenant.clone(),
             source,
             kind: self.kind,
@@ -92,7 +94,7 @@ impl<'a> Line<'a> {
             method: self.method,
             path: self.path,
             query: self.query.filter(|query| !query.is_empty()),
-            headers,
+            headers: Arc::new(headers),
             content_type: self.datacontenttype,
             error: None,
             payload,

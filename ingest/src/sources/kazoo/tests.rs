@@ -1,5 +1,7 @@
 //! What Kazoo's messages mean, with the values that the vendors print.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Ranked, Stamp, Text};
 use trunklog_storage::event::{Event, Source, new_event_id};
@@ -24,7 +26,7 @@ fn event(kind: &str, query: &str, content_type: &str, body: &str) -> Event {
         method: Some(if body.is_empty() { "GET" } else { "POST" }.into()),
         path: Some("/in/kazoo/pivot".into()),
         query: (!query.is_empty()).then(|| query.into()),
-        headers: SortedMap::from([("x-hook-id".into(), "h1".into())]),
+        headers: Arc::new(SortedMap::from([("x-hook-id".into(), "h1".into())])),
         content_type: (!content_type.is_empty()).then(|| content_type.into()),
         error: None,
         payload: Bytes::copy_from_slice(body.as_bytes()),

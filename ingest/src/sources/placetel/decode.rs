@@ -8,6 +8,9 @@ use crate::form::Form;
 use crate::settings::TenantSettings;
 use crate::sources::values::{kind_of, milliseconds, user_part};
 
+/// So many texts most calls have in the end.
+const USUAL_TEXTS: usize = 6;
+
 /// Decodes one message.
 pub fn decode(event: &Event, _settings: &TenantSettings) -> Decoded {
     let fields = match Form::of_event(event) {
@@ -94,6 +97,7 @@ fn parties(state: &mut CallState, fields: &Form<'_>, message: Message) {
         "out" => user_part(from),
         _ => "",
     };
+    state.call.text.reserve(USUAL_TEXTS);
     state
         .call
         .text(Text::From, Rank::Message, user_part(from))

@@ -1,10 +1,11 @@
 //! What VOIspeed's messages mean, with the values that the vendor's guide prints.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use trunklog_storage::call::{CallState, Disposition, Mark, Number, Rank, Ranked, Stamp, Text};
 use trunklog_storage::event::{Event, Source, new_event_id};
 use trunklog_storage::fact::{CallRef, DUPLICATE_WINDOW, Decoded, SHORT_WINDOW};
-use trunklog_storage::sorted_map::SortedMap;
 
 use super::{decode, ivr};
 use crate::settings::TenantSettings;
@@ -25,7 +26,7 @@ fn event(kind: &str, query: &str, body: &str) -> Event {
         method: Some("GET".into()),
         path: Some("/in/voispeed/event".into()),
         query: (!query.is_empty()).then(|| query.into()),
-        headers: SortedMap::new(),
+        headers: Arc::default(),
         content_type: (!body.is_empty()).then(|| "text/xml".into()),
         error: None,
         payload: Bytes::copy_from_slice(body.as_bytes()),

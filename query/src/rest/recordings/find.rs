@@ -242,7 +242,7 @@ async fn uploaded(
     };
     let archive = state.engine.archive();
     let found = archive.find_recordings(maybe, is_there).await.map_err(QueryError::from)?;
-    let last = found.into_iter().max_by_key(|recording| (last_upload(recording), Arc::clone(&recording.id)));
+    let last = found.into_iter().max_by_key(|recording| (last_upload(recording), recording.id.clone()));
     Ok(last.as_ref().map(Found::of))
 }
 

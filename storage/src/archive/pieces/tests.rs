@@ -14,14 +14,13 @@ use futures::TryStreamExt;
 use crate::archive::toy::{NOON, Toy};
 use crate::archive::{Archive, ArchiveConfig, Message, Snapshot, StoredTable};
 use crate::event::{Event, Micros, Source};
-use crate::sorted_map::SortedMap;
 
 /// Far more than are noted at once.
 const CALLS: usize = 1500;
 
 fn message(call: usize, what: &str, received_at: Micros) -> Message {
     let event = Event {
-        id: format!("{call}-{what}"),
+        id: format!("{call}-{what}").into(),
         tenant: "acme".into(),
         source: Source::Placetel,
         kind: "toy".into(),
@@ -31,7 +30,7 @@ fn message(call: usize, what: &str, received_at: Micros) -> Message {
         method: None,
         path: None,
         query: None,
-        headers: SortedMap::from([]),
+        headers: Arc::default(),
         content_type: None,
         error: None,
         payload: Bytes::from(format!("call-{call}|{what}|{received_at}")),

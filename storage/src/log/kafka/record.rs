@@ -3,6 +3,7 @@
 //! consumer can read it.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -113,17 +114,17 @@ impl Attributes {
     fn event(self, payload: Bytes) -> Option<Event> {
         let (tenant, source) = self.origin?;
         Some(Event {
-            id: self.id?,
+            id: self.id?.into(),
             tenant,
             source,
             kind: self.kind?,
             received_at: self.time?,
-            subject: self.subject,
+            subject: self.subject.map(Into::into),
             structured: self.structured,
             method: self.method,
             path: self.path,
             query: self.query,
-            headers: self.headers,
+            headers: Arc::new(self.headers),
             content_type: self.content_type,
             error: self.error,
             payload,

@@ -14,7 +14,6 @@ use super::*;
 use crate::event::{Event, Source};
 use crate::log::conformance;
 use crate::log::embedded::lock_directory;
-use crate::sorted_map::SortedMap;
 
 const BROKERS: i32 = 3;
 
@@ -48,17 +47,17 @@ impl Bench {
 
 fn batch(number: u64) -> Batch {
     let event = Event {
-        id: format!("message {number}"),
+        id: format!("message {number}").into(),
         tenant: "acme".into(),
         source: Source::Placetel,
         kind: "test".into(),
         received_at: 1_767_268_800_000_000,
-        subject: Some(format!("call {number}")),
+        subject: Some(format!("call {number}").into()),
         structured: false,
         method: None,
         path: None,
         query: None,
-        headers: SortedMap::from([]),
+        headers: Arc::default(),
         content_type: None,
         error: None,
         payload: Bytes::from(format!("event=HungUp&call_id={number}")),

@@ -85,7 +85,7 @@ impl Scenario {
         let message = &self.messages[index];
         let (content_type, payload) = message.stored();
         Event {
-            id: format!("{}-{}-{index}", self.source, self.name),
+            id: format!("{}-{}-{index}", self.source, self.name).into(),
             tenant: tenant.into(),
             source: self.source,
             kind: message.kind(self.source).into(),
@@ -234,7 +234,7 @@ fn expected(column: &str, value: &Value, tenant: &str, source: Source) -> Value 
 
 fn related(keys: &Value, tenant: &str, source: Source) -> Value {
     let keys = keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap());
-    let mut ids: Vec<String> = keys.map(|key| call_id(tenant, source, key)).collect();
+    let mut ids: Vec<String> = keys.map(|key| call_id(tenant, source, key).into_string()).collect();
     ids.sort();
     json!(ids)
 }

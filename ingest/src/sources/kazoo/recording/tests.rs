@@ -1,5 +1,7 @@
 //! Every form of upload in protocols.md 1.3: what its URL says, and what the message means.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use trunklog_storage::call::{self, CallState, Mark, Rank, Stamp};
@@ -227,7 +229,7 @@ fn event(source: Source, path: &str, query: Option<&str>, upload: &Upload) -> Ev
         method: Some("PUT".into()),
         path: Some(format!("/in/REDACTED/{source}/recordings/{path}").into()),
         query: query.map(Into::into),
-        headers: SortedMap::from([("content-type".into(), "audio/mpeg".into())]),
+        headers: Arc::new(SortedMap::from([("content-type".into(), "audio/mpeg".into())])),
         content_type: Some(UPLOAD_TYPE.into()),
         error: None,
         payload: Bytes::from(serde_json::to_vec(upload).expect("is JSON")),
