@@ -151,8 +151,11 @@ def restarts(bench):
     print(f"| the same, hot | {seconds:.2f} | {said['highest_resident_bytes'] / MIB:.0f} |")
     cold()
     with Served(bench.data) as server:
+        ready = server.ready()
         _, seconds = server.first_answer("SELECT count(*) FROM calls")
-        print(f"| `trunklog serve` after a clean end, {caches}: first answer of SQL | {seconds:.2f} | |", flush=True)
+        print(f"| `trunklog serve` after a clean end, {caches}: ready | {ready:.2f} | |")
+        print(f"| the same: first answer of `trunklog sql` | {seconds:.2f} | |", flush=True)
+        bench.require(ready <= SLOWEST_RESTART, f"`serve` was ready after {ready:.2f} s, {SLOWEST_RESTART} are allowed")
 
 
 def killed(bench):
@@ -166,11 +169,12 @@ def killed(bench):
         server.kill()
     cold()
     with Served(bench.data) as server:
+        ready = server.ready()
         answer, seconds = server.first_answer(question)
     (after,), = answer["rows"]
-    print(f"\n`trunklog serve` after `kill -9` with {sent} messages just acknowledged: first answer of SQL after {seconds:.2f} s")
+    print(f"\n`trunklog serve` after `kill -9` with {sent} messages just acknowledged: ready after {ready:.2f} s, first answer of `trunklog sql` after {seconds:.2f} s")
     bench.require(after - before >= sent, f"of {sent} acknowledged messages {after - before} were there after the kill")
-    bench.require(seconds <= SLOWEST_RESTART, f"a restart after a kill took {seconds:.2f} s, {SLOWEST_RESTART} are allowed")
+    bench.require(ready <= SLOWEST_RESTART, f"a restart after a kill took {ready:.2f} s, {SLOWEST_RESTART} are allowed")
 
 
 def commits(table, after):

@@ -76,6 +76,18 @@ class Served(Server):
         """A key that may flush."""
         self.admin = self.run("keys", "create", "--scope", "admin")
 
+    def ready(self):
+        """Seconds from the start of the process until it says that it is ready: what it acknowledged is visible."""
+        import urllib.error
+        import urllib.request
+
+        while True:
+            try:
+                with urllib.request.urlopen(self.url + "/readyz", timeout=60):
+                    return time.monotonic() - self.began
+            except urllib.error.HTTPError:
+                time.sleep(0.01)
+
     def first_answer(self, sql):
         """Rows of the first answer and the seconds from the start of the process to it, without a key at hand: over the
         server's own socket."""

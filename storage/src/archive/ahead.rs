@@ -1,6 +1,6 @@
-//! What messages will look up in memory, and states whose rows are about to be made or that
-//! are about to be freed. They lie scattered over hundreds of megabytes: several are fetched side by side, for to wait for
-//! one after the other took longer than the work itself.
+//! What messages will look up in memory, and states whose rows are about to be made or that are about to be freed. They
+//! lie scattered over hundreds of megabytes: several are fetched side by side, for to wait for one after the other took
+//! longer than the work itself.
 
 use std::hint::black_box;
 use std::sync::Arc;

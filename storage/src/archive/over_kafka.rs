@@ -154,6 +154,25 @@ async fn a_record_that_the_topic_has_twice_is_there_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_only_follows_reads_no_more_than_its_tail_may_hold() {
+    const MESSAGES: u64 = 10_000;
+    let (cluster, bucket) = (cluster(), Bucket::in_memory());
+    let directories = [(); 2].map(|()| tempfile::tempdir().expect("temporary directory"));
+    let leads = open(directories[0].path(), &cluster, Some(&bucket)).await.expect("opens");
+    leads.append(messages(0, MESSAGES)).await.expect("acknowledged");
+    let config = config(directories[1].path(), &cluster, 1, Some(&bucket));
+    let config = ArchiveConfig { leads: false, tail_limit_bytes: 1 << 20, ..config };
+    let follows = Archive::open(config, Arc::new(Toy)).await.expect("opens");
+    let (read, last) = (follows.status().visible, Offset(MESSAGES - 1));
+    assert!(read.is_some_and(|read| read < last), "{read:?}");
+    leads.flush().await.expect("folded");
+    assert!(follows.wait_for(last, Duration::from_secs(10)).await, "it reads on when the tables have the rest");
+    assert_eq!(seen(&follows).await, seen(&leads).await);
+    follows.close().await.expect("closed");
+    leads.close().await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_trunklog_writes_down_again_is_marked_when_it_had_landed() {
     let (cluster, directory) = (cluster(), tempfile::tempdir().expect("temporary directory"));
     let mut config = config(directory.path(), &cluster, 1, None);

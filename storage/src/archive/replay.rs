@@ -170,7 +170,15 @@ fn decoded(inner: Arc<Inner>, reading: Arc<Reading>, from: Offset) -> impl Strea
     let records = futures::stream::try_unfold(from, move |from| {
         let (inner, threads) = (Arc::clone(&inner), Arc::clone(&threads));
         async move {
-            let records = threads.run(&threads.reading, move || inner.log.read(from, READ_BYTES)).await?;
+            let is_long = threads.beside_folds.load(Ordering::Relaxed);
+            let read = move || {
+                let records = inner.log.read(from, READ_BYTES)?;
+                if is_long {
+                    inner.log.passed(from);
+                }
+                Ok(records)
+            };
+            let records = threads.run(&threads.reading, read).await?;
             Ok::<_, Error>(records.last().map(|(last, _)| Offset(last.0 + 1)).map(|next| (records, next)))
         }
     });

@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Result, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::fs::{Advice, fadvise};
+
 #[cfg(test)]
 use super::faulty_disk::{FaultyDisk, FaultyFile};
 use crate::error::{Context, Error};
@@ -56,6 +58,11 @@ impl LogFile {
     /// Writes all of `bytes`, in as many pieces as the disk takes.
     pub fn write_all_at(&self, bytes: &[u8], position: u64) -> Result<()> {
         At { file: self, position }.write_all(bytes)
+    }
+
+    /// The system need not keep its copy of what is on disk. It may, and what is not yet there stays.
+    pub fn let_go(&self) {
+        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
     }
 
     /// `fdatasync`. After an error nothing written since the last success may be taken for stored, whatever a later

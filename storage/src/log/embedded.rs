@@ -183,6 +183,14 @@ impl Log for EmbeddedLog {
         Ok(records)
     }
 
+    fn passed(&self, before: Offset) {
+        let segments = self.shared.segments.read();
+        // Those further back were passed before.
+        if let Some(whole) = segments.iter().rev().find(|segment| segment.next() <= before.0) {
+            whole.let_go();
+        }
+    }
+
     fn bounds(&self) -> Bounds {
         let segments = self.shared.segments.read();
         Bounds {

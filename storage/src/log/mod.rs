@@ -97,6 +97,9 @@ pub trait Log: Send + Sync {
     /// `Gone` when the offset was trimmed, `Corrupt` when what was acknowledged does not verify.
     fn read(&self, from: Offset, limit_bytes: usize) -> Result<Vec<(Offset, Bytes)>, Error>;
 
+    /// What lies before this offset was read, and will hardly be read again: the system need not keep it in memory.
+    fn passed(&self, _before: Offset) {}
+
     /// What can be read now, as far as is known here.
     fn bounds(&self) -> Bounds;
 

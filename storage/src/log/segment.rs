@@ -170,6 +170,11 @@ impl Segment {
         &self.frames[self.frames.partition_point(|frame| frame.next() <= offset.0)..]
     }
 
+    /// Lets the system forget its copy of the file.
+    pub fn let_go(&self) {
+        self.file.let_go();
+    }
+
     /// Writes one frame and syncs it. On an error the segment must not be written again.
     pub fn write(&mut self, records: &[Bytes]) -> std::io::Result<()> {
         let first = self.next();

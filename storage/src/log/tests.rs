@@ -70,6 +70,21 @@ async fn it_is_read_from_any_offset() {
 }
 
 #[tokio::test]
+async fn what_was_passed_can_be_read_again() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let log = open(directory.path()).expect("opens");
+    let long = Bytes::from(vec![b'x'; 7 << 20]);
+    for _ in 0..5 {
+        log.append(Batch { records: vec![long.clone()], carry: None }).await.expect("appended");
+    }
+    for before in 0..=5 {
+        log.passed(Offset(before));
+        let read = log.read(Offset(0), usize::MAX).expect("readable");
+        assert!(read.len() == 5 && read.iter().all(|(_, record)| *record == long), "before {before}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_process_is_refused() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let _log = open(directory.path()).expect("the first opens");
