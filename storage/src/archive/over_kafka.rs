@@ -155,11 +155,14 @@ async fn a_record_that_the_topic_has_twice_is_there_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_only_follows_reads_no_more_than_its_tail_may_hold() {
-    const MESSAGES: u64 = 10_000;
+    const MESSAGES: u64 = 1000;
     let (cluster, bucket) = (cluster(), Bucket::in_memory());
     let directories = [(); 2].map(|()| tempfile::tempdir().expect("temporary directory"));
     let leads = open(directories[0].path(), &cluster, Some(&bucket)).await.expect("opens");
-    leads.append(messages(0, MESSAGES)).await.expect("acknowledged");
+    for first in (0..MESSAGES).step_by(50) {
+        let some = (first..first + 50).map(|number| message(number, 20_000)).collect();
+        leads.append(some).await.expect("acknowledged");
+    }
     let config = config(directories[1].path(), &cluster, 1, Some(&bucket));
     let config = ArchiveConfig { leads: false, tail_limit_bytes: 1 << 20, ..config };
     let follows = Archive::open(config, Arc::new(Toy)).await.expect("opens");
