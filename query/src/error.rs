@@ -90,7 +90,9 @@ impl QueryError {
             QueryError::NotYet(_) => "not yet",
             QueryError::Gone(_) => "gone",
             QueryError::Unavailable(_) => "unavailable",
-            QueryError::Internal(detail) => detail.split([':', '"']).next().unwrap_or_default(),
+            // What a file of a table did is told with its path, which shows nothing of rows.
+            QueryError::Internal(detail) if detail.starts_with(FILE) => until_value(detail, FILE.len()),
+            QueryError::Internal(detail) => until_value(detail, 0),
         }
     }
 
@@ -120,6 +122,15 @@ impl From<DataFusionError> for QueryError {
         let detail = error.strip_backtrace();
         if is_outage(&error) { QueryError::Unavailable(detail) } else { classify(&error, detail) }
     }
+}
+
+/// Begins what went wrong with a file of a table.
+const FILE: &str = "Parquet error: ";
+
+/// Up to where a value may follow, looked for from here on.
+fn until_value(detail: &str, from: usize) -> &str {
+    let end = detail[from..].find([':', '"']).map_or(detail.len(), |at| from + at);
+    &detail[..end]
 }
 
 fn classify(error: &DataFusionError, detail: String) -> QueryError {
@@ -166,6 +177,8 @@ mod tests {
     fn logs_show_no_rows() {
         let error = QueryError::Internal("Arrow error: Cast error: Cannot cast string '+4930123'".into());
         assert_eq!(error.kind(), "Arrow error");
+        let error = QueryError::Internal("Parquet error: EOF: expected 12 bytes".into());
+        assert_eq!(error.kind(), "Parquet error: EOF");
         assert_eq!(QueryError::Sql("Cannot cast string '+4930123'".into()).kind(), "sql");
     }
 

@@ -1,5 +1,7 @@
 //! What can go wrong in storage, named after what the caller should do.
 
+use parquet::errors::ParquetError;
+
 /// Errors of the archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,9 +68,18 @@ impl Error {
 /// Whether this goes back to a server of files that gave no answer. Local files have no such errors.
 pub fn is_outage(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|cause| {
-        let cause = cause.downcast_ref::<object_store::Error>();
-        matches!(cause, Some(object_store::Error::Generic { store, .. }) if !store.starts_with("Local"))
+        let store = cause.downcast_ref::<object_store::Error>();
+        matches!(store, Some(object_store::Error::Generic { store, .. }) if !store.starts_with("Local"))
+            || cause.downcast_ref::<ParquetError>().is_some_and(is_outage_at_footer)
     })
+}
+
+/// `DataFusion` 55 hands on what went wrong while it read a file's footer as text only
+/// (`ParquetFileReader::get_metadata`); [`object_store::Error::Generic`] shows itself there as "Generic S3 error: …".
+fn is_outage_at_footer(error: &ParquetError) -> bool {
+    let ParquetError::General(text) = error else { return false };
+    let store = text.split_once(": Generic ").map(|(_, store)| store);
+    text.starts_with("Failed to fetch metadata for file") && store.is_some_and(|store| !store.starts_with("Local"))
 }
 
 /// Adds what was being done to an I/O error.
@@ -79,5 +90,50 @@ pub(crate) trait Context<T> {
 impl<T> Context<T> for std::io::Result<T> {
     fn context(self, what: impl Into<String>) -> Result<T, Error> {
         self.map_err(|source| Error::Io { context: what.into(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int32Array, RecordBatch};
+    use datafusion::datasource::file_format::parquet::ParquetFormat;
+    use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use object_store::{ObjectStore, ObjectStoreExt};
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+    use crate::faults::{Fault, Faults, Operation, Rule};
+
+    #[tokio::test]
+    async fn a_store_that_gives_no_footer_is_an_outage() {
+        let column: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+        let rows = RecordBatch::try_from_iter([("a", column)]).unwrap();
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        store.put(&Path::from("a.parquet"), bytes.into()).await.unwrap();
+
+        let faults = Arc::new(Faults::default());
+        let session = SessionContext::new_with_config(SessionConfig::new().with_collect_statistics(false));
+        let address = ListingTableUrl::parse("memory://store/a.parquet").unwrap();
+        session.register_object_store(address.object_store().as_ref(), faults.wrapper()(store, ""));
+        let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
+        let config = ListingTableConfig::new(address).with_listing_options(options).with_schema(rows.schema());
+        let table = Arc::new(ListingTable::try_new(config).unwrap());
+        // The first is asked whether the file is there.
+        let rule =
+            Rule { operation: Operation::Get, table: "", path: "", skip: 1, times: 1, fault: Fault::InputOutput };
+        faults.plan(rule);
+        let failed = session.read_table(Arc::clone(&table) as _).unwrap().collect().await.unwrap_err();
+        assert!(failed.to_string().contains("fetch metadata"), "not what this test is about: {failed}");
+        assert!(is_outage(&failed), "{failed:?}");
+        assert_eq!(session.read_table(table).unwrap().count().await.unwrap(), 2);
     }
 }
