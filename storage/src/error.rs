@@ -112,28 +112,29 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_gives_no_footer_is_an_outage() {
         let column: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
-        let rows = RecordBatch::try_from_iter([("a", column)]).unwrap();
+        let rows = RecordBatch::try_from_iter([("a", column)]).expect("works");
         let mut bytes = Vec::new();
-        let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
-        writer.write(&rows).unwrap();
-        writer.close().unwrap();
+        let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("works");
+        writer.write(&rows).expect("works");
+        writer.close().expect("works");
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        store.put(&Path::from("a.parquet"), bytes.into()).await.unwrap();
+        store.put(&Path::from("a.parquet"), bytes.into()).await.expect("works");
 
         let faults = Arc::new(Faults::default());
         let session = SessionContext::new_with_config(SessionConfig::new().with_collect_statistics(false));
-        let address = ListingTableUrl::parse("memory://store/a.parquet").unwrap();
+        let address = ListingTableUrl::parse("memory://store/a.parquet").expect("works");
         session.register_object_store(address.object_store().as_ref(), faults.wrapper()(store, ""));
         let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
         let config = ListingTableConfig::new(address).with_listing_options(options).with_schema(rows.schema());
-        let table = Arc::new(ListingTable::try_new(config).unwrap());
+        let table = Arc::new(ListingTable::try_new(config).expect("works"));
         // The first is asked whether the file is there.
         let rule =
             Rule { operation: Operation::Get, table: "", path: "", skip: 1, times: 1, fault: Fault::InputOutput };
         faults.plan(rule);
-        let failed = session.read_table(Arc::clone(&table) as _).unwrap().collect().await.unwrap_err();
+        let failed =
+            session.read_table(Arc::clone(&table) as _).expect("works").collect().await.expect_err("no footer");
         assert!(failed.to_string().contains("fetch metadata"), "not what this test is about: {failed}");
         assert!(is_outage(&failed), "{failed:?}");
-        assert_eq!(session.read_table(table).unwrap().count().await.unwrap(), 2);
+        assert_eq!(session.read_table(table).expect("works").count().await.expect("works"), 2);
     }
 }

@@ -159,22 +159,24 @@ def restarts(bench):
 
 
 def killed(bench):
-    """The same after `kill -9` in the midst of messages, whose tail must be read again. Comes last: it adds calls."""
+    """The same after `kill -9` in the midst of messages, whose tail must be read again: of calls of now, then of calls of
+    weeks ago, whose rows must be read, too. Comes last: it adds calls."""
     question = "SELECT count(*) FROM events"
-    with Served(bench.data) as server:
-        key = server.key("acme", "ingest:placetel")
-        (before,), = server.first_answer(question)[0]["rows"]
-        command = [program("open_loop"), "--address", server.url.removeprefix("http://"), "--key", key]
-        sent = run([*command, "--rate", 2000, "--connections", 16, "--seconds", 10, "--warm-up", 0])["counted"]
-        server.kill()
-    cold()
-    with Served(bench.data) as server:
-        ready = server.ready()
-        answer, seconds = server.first_answer(question)
-    (after,), = answer["rows"]
-    print(f"\n`trunklog serve` after `kill -9` with {sent} messages just acknowledged: ready after {ready:.2f} s, first answer of `trunklog sql` after {seconds:.2f} s")
-    bench.require(after - before >= sent, f"of {sent} acknowledged messages {after - before} were there after the kill")
-    bench.require(seconds <= SLOWEST_RESTART, f"a restart after a kill took {seconds:.2f} s, {SLOWEST_RESTART} are allowed")
+    for whose, calls in (("new calls", SEED + 1), ("calls of weeks ago", SEED)):
+        with Served(bench.data) as server:
+            key = server.key("acme", "ingest:placetel")
+            (before,), = server.first_answer(question)[0]["rows"]
+            command = [program("open_loop"), "--address", server.url.removeprefix("http://"), "--key", key, "--run", calls]
+            sent = run([*command, "--rate", 2000, "--connections", 16, "--seconds", 10, "--warm-up", 0])["counted"]
+            server.kill()
+        cold()
+        with Served(bench.data) as server:
+            ready = server.ready()
+            answer, seconds = server.first_answer(question)
+        (after,), = answer["rows"]
+        print(f"\n`trunklog serve` after `kill -9` with {sent} messages of {whose} just acknowledged: ready after {ready:.2f} s, first answer of `trunklog sql` after {seconds:.2f} s")
+        bench.require(after - before >= sent, f"of {sent} acknowledged messages {after - before} were there after the kill")
+        bench.require(seconds <= SLOWEST_RESTART, f"a restart after a kill took {seconds:.2f} s with {whose}, {SLOWEST_RESTART} are allowed")
 
 
 def commits(table, after):

@@ -1,7 +1,7 @@
 //! `calls`, `recordings`, `events` and `system_events`: stored rows and tail of one snapshot, for one tenant or all.
 //!
-//! For each of the two sides of each partition: scan, filter (tenant, what the tail supersedes, the user's conditions that
-//! cannot fail), project to the public columns. Then their union under a [`TenantBarrier`].
+//! For each side of each partition, stored or in memory: scan, filter (tenant, what the tail supersedes, the user's
+//! conditions that cannot fail), project to the public columns. Then their union under a [`TenantBarrier`].
 
 use std::collections::HashSet;
 use std::fmt::{self, Debug, Formatter};
@@ -40,6 +40,9 @@ pub(super) enum Kind {
     Events,
     SystemEvents,
 }
+
+/// A condition names so many days at most.
+const LISTED_DAYS: usize = 64;
 
 /// One table of one snapshot.
 pub(super) struct ArchiveTable {
@@ -87,24 +90,29 @@ impl ArchiveTable {
         ArchiveTable { kind, tenant, snapshot, schema, shown_state }
     }
 
-    fn stored(&self, part: &archive::Snapshot) -> Side {
-        let rows = match self.kind {
-            Kind::Calls => part.calls_stored(),
-            Kind::Recordings => part.recordings_stored(),
-            Kind::Events | Kind::SystemEvents => part.events_stored(),
+    /// What the table has. Only on the days of what is in memory need ids be read to leave rows out.
+    fn stored(&self, part: &archive::Snapshot) -> Vec<Side> {
+        let (table, tiered) = match self.kind {
+            Kind::Calls => (part.calls_stored(), Some(("call_id", part.calls_superseded()))),
+            Kind::Recordings => (part.recordings_stored(), Some(("recording_id", part.recordings_superseded()))),
+            Kind::Events | Kind::SystemEvents => (part.events_stored(), None),
         };
-        let mut conditions = self.conditions();
-        let tiered = match self.kind {
-            Kind::Calls => Some(("call_id", part.calls_superseded())),
-            Kind::Recordings => Some(("recording_id", part.recordings_superseded())),
-            Kind::Events | Kind::SystemEvents => None,
+        let side = |more: Vec<Expr>| Side {
+            rows: Rows::Stored(Arc::clone(&table)),
+            conditions: self.conditions().into_iter().chain(more).collect(),
         };
-        if let Some((id, gone)) = tiered {
-            let function = superseded(Arc::new(move |id: &str| gone.contains(id)));
-            conditions.push(column("tier").eq(lit("final")));
-            conditions.push(!function.call(vec![column(id)]));
+        let Some((id, gone)) = tiered else { return vec![side(Vec::new())] };
+        let days: Option<Vec<Expr>> = gone.days().map(|days| days.iter().map(lit).collect());
+        let is_final = column("tier").eq(lit("final"));
+        let stays = !superseded(Arc::new(move |id: &str| gone.contains(id))).call(vec![column(id)]);
+        match days {
+            Some(days) if days.is_empty() => vec![side(vec![is_final])],
+            Some(days) if days.len() <= LISTED_DAYS => {
+                let (touched, others) = (column("day").in_list(days.clone(), false), column("day").in_list(days, true));
+                vec![side(vec![is_final.clone(), others]), side(vec![is_final, touched, stays])]
+            }
+            _ => vec![side(vec![is_final, stays])],
         }
-        Side { rows: Rows::Stored(rows), conditions }
     }
 
     /// What memory has, of all partitions.
@@ -287,7 +295,9 @@ impl TableProvider for ArchiveTable {
         let mut sides = Vec::with_capacity(2);
         // Of an empty partition, or before its first message, there is none.
         for (_, part) in self.snapshot.parts() {
-            sides.push(self.side(state, self.stored(part), &lowered, &output).await?);
+            for stored in self.stored(part) {
+                sides.push(self.side(state, stored, &lowered, &output).await?);
+            }
         }
         sides.push(self.side(state, self.fresh()?, &lowered, &output).await?);
         Ok(Arc::new(TenantBarrier::new(UnionExec::try_new(sides)?, output)))

@@ -1,6 +1,6 @@
 //! One unchanging view of everything up to one offset: pinned tables, and what memory has that they have not.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -24,7 +24,7 @@ use crate::event::{Id, Micros, Offset, now};
 use crate::fact::Decoder;
 use crate::lake::{self, Pinned, Version};
 use crate::recording::RecordingState;
-use crate::rows::{Keyed, State};
+use crate::rows::{Keyed, State, day_name};
 
 /// One view of the archive; cheap to clone, unchanging, usable for as long as superseded files are kept.
 #[derive(Clone)]
@@ -62,7 +62,13 @@ impl<S: State> Part<S> {
 
     pub fn superseded(&self) -> Superseded {
         let overlay = self.overlay.clone();
-        Superseded(Arc::new(move |id| overlay.contains(id)))
+        Superseded { contains: Arc::new(move |id| overlay.contains(id)), days: None }
+    }
+
+    /// The same, knowing the days: the homes of now are those of this table.
+    fn superseded_now(&self) -> Superseded {
+        let days: BTreeSet<i32> = self.overlay.entries().map(|entry| entry.keyed.day).collect();
+        Superseded { days: Some(days.into_iter().map(day_name).collect()), ..self.superseded() }
     }
 }
 
@@ -78,7 +84,10 @@ impl std::fmt::Debug for Snapshot {
 
 /// Those whose rows in a table are superseded by what is in memory.
 #[derive(Clone)]
-pub struct Superseded(Arc<dyn Fn(&str) -> bool + Send + Sync>);
+pub struct Superseded {
+    contains: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    days: Option<Vec<String>>,
+}
 
 impl std::fmt::Debug for Superseded {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -89,11 +98,21 @@ impl std::fmt::Debug for Superseded {
 impl Superseded {
     /// Whether the stored rows of this id must be left out.
     pub fn contains(&self, id: &str) -> bool {
-        (self.0)(id)
+        (self.contains)(id)
+    }
+
+    /// The days, as `day` names them, outside of which no stored row must be left out; `None` if that is not known.
+    pub fn days(&self) -> Option<&[String]> {
+        self.days.as_deref()
     }
 }
 
 impl Snapshot {
+    fn superseded<S: State>(&self, part: &Part<S>) -> Superseded {
+        let is_of_now = self.stored_until.is_none();
+        if is_of_now { part.superseded_now() } else { part.superseded() }
+    }
+
     /// The `calls` table as stored (with `fold`, `day` and `tier`).
     pub fn calls_stored(&self) -> Arc<dyn TableProvider> {
         self.calls.table.whole()
@@ -109,7 +128,7 @@ impl Snapshot {
 
     /// Which stored calls the fresh ones supersede.
     pub fn calls_superseded(&self) -> Superseded {
-        self.calls.superseded()
+        self.superseded(&self.calls)
     }
 
     /// The `recordings` table as stored (with `fold`, `day` and `tier`).
@@ -127,7 +146,7 @@ impl Snapshot {
 
     /// Which stored recordings the fresh ones supersede.
     pub fn recordings_superseded(&self) -> Superseded {
-        self.recordings.superseded()
+        self.superseded(&self.recordings)
     }
 
     /// The `events` table as stored (with `day`).

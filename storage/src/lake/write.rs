@@ -108,9 +108,8 @@ impl Table {
         let level = ZstdLevel::try_new(effort.level()).map_err(DeltaTableError::from)?;
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            // Bloom filters begin with room for so many values: for those of a row group, not for a million.
-            .set_bloom_filter_max_ndv(ROW_GROUP_ROWS as u64);
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+        // They begin with room for the values of a row group. To say so would be to want them of every column.
         for column in self.columns.bloom {
             properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(*column), true);
         }
@@ -159,8 +158,15 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader};
+
     use super::super::{Place, Right, session};
     use super::*;
+    use crate::archive::toy::Toy;
+    use crate::event::Source;
+    use crate::rows::{self, FINAL, KeyedCall};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn columns_that_need_something_else_are_there() {
@@ -180,5 +186,32 @@ mod tests {
                 assert!(leaves.iter().any(|leaf| leaf == column), "`{}` has no `{column}`", table.name());
             }
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_what_is_asked_for_by_value_has_a_bloom_filter() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let session = session(24 << 20, &directory.path().join("spill")).expect("a session");
+        let state = Arc::new(session.state());
+        let path = directory.path();
+        let place =
+            Place { directory: path, identity: "log", session: state, wrap: None, bucket: None, right: Right::Alone };
+        let table = Table::calls(&place).await.expect("opens");
+        let keyed = KeyedCall {
+            tenant: "acme".into(),
+            source: Source::Placetel,
+            id: "0".into(),
+            key: "0".into(),
+            day: 0,
+            state: Arc::default(),
+        };
+        let mut writer = table.writer(Effort::Fold).expect("a writer");
+        writer.write(rows::stored(&[keyed], FINAL, &Toy).expect("rows")).await.expect("written");
+        let files = writer.finish().await.expect("finished");
+        let file = std::fs::File::open(path.join("calls").join(&files[0].path)).expect("a file");
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&file).expect("Parquet");
+        let filtered = |column: &&ColumnChunkMetaData| column.bloom_filter_offset().is_some();
+        let names = footer.row_group(0).columns().iter().filter(filtered).map(|column| column.column_path().string());
+        assert_eq!(names.collect::<BTreeSet<_>>(), table.columns.bloom.iter().map(ToString::to_string).collect());
     }
 }

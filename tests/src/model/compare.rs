@@ -113,8 +113,11 @@ impl Comparison {
                 differences.push(format!("{name}: {} is stored in {} and not in {home:?}", row.id, row.day));
             }
             if row.tier != "part" {
+                let days = side.superseded.days();
                 if !side.superseded.contains(&row.id) {
                     whole.push((row.id.clone(), row.line.clone()));
+                } else if days.is_some_and(|days| !days.contains(&row.day)) {
+                    differences.push(format!("{name}: {} is superseded in {}, which is not named", row.id, row.day));
                 }
                 if finals.insert(row.id.clone(), row.line).is_some() {
                     differences.push(format!("{name}: {} has two final rows", row.id));
